@@ -1,0 +1,90 @@
+//! The program: reads the command line, judges it, runs, and says how it ended.
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::Parser;
+use jiff::Timestamp;
+use secrecy::ExposeSecret;
+
+use crate::{
+    app, auth,
+    config::{self, Cli, Command, Dev, DoctorArgs, Mistakes, Poll, Serve, Token},
+    doctor,
+    queue::SqsQueue,
+    redrive, telemetry,
+};
+
+/// The configuration is wrong: `EX_CONFIG` of sysexits.h.
+const EXIT_CONFIG: u8 = 78;
+
+/// Runs `photoshare`.
+#[must_use]
+pub fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    match run(command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("photoshare: {error:#}");
+            let config = error.downcast_ref::<Mistakes>().is_some();
+            if config { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Dev(args) => {
+            let dev = Dev::judge(&args)?;
+            let metrics = telemetry::init(dev.common.log_format)?;
+            on_one_thread(app::dev(dev, metrics)).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Serve(args) => {
+            let serve = Serve::judge(&args)?;
+            let metrics = telemetry::init(serve.common.log_format)?;
+            on_one_thread(app::serve(serve, metrics)).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Poll(args) => {
+            let poll = Poll::judge(&args)?;
+            // Counted all the same; nothing is served to read it from.
+            let metrics = telemetry::init(poll.common.log_format)?;
+            on_one_thread(app::poll(poll, metrics)).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Doctor(args) => on_one_thread(examine(&args)),
+        Command::Redrive(args) => {
+            let aws = config::redrive(&args)?;
+            on_one_thread(async {
+                let sdk = app::aws_sdk(&aws).await;
+                let queue = SqsQueue::new(&sdk, aws.queue_url.clone(), Duration::from_secs(20));
+                redrive::redrive(&queue, args.dry_run).await
+            })
+            .map(|()| ExitCode::SUCCESS)
+        }
+        Command::Token(args) => {
+            let Token { secret, order } = Token::judge(&args)?;
+            let token = auth::mint(&secret, &order, Timestamp::now())?;
+            println!("{}", token.expose_secret());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// The exit code is the worst that was found.
+async fn examine(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
+    let (aws, origins, wait) = config::doctor(args)?;
+    let sdk = app::aws_sdk(&aws).await;
+    let subject =
+        doctor::Subject { bucket: aws.bucket, prefix: aws.prefix, queue_url: aws.queue_url, origins, wait };
+    let report = doctor::examine(&sdk, &subject).await;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", report.text());
+    }
+    Ok(ExitCode::from(report.worst() as u8))
+}
+
+/// One thread does it all: what it does is wait and copy, and without locks to fight over it does more
+/// of it than two would. More cores are used by more processes.
+fn on_one_thread<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}

@@ -1,0 +1,100 @@
+//! What operators and their tools ask.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use axum::{
+    Json as Body,
+    extract::State,
+    http::{StatusCode, header, request::Parts},
+    response::IntoResponse,
+};
+use futures_util::{FutureExt, future::BoxFuture};
+use secrecy::ExposeSecret;
+use serde::Serialize;
+
+use super::{Context, extract::token};
+use crate::wire::{Problem, ProblemKind};
+
+/// Asks a part whether it is there; the error is for people.
+pub type Part = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// Whether this process can do its work.
+#[derive(Default)]
+pub struct Readiness {
+    stopping: AtomicBool,
+    parts: Vec<(&'static str, Part)>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Ready {
+    ready: bool,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    parts: BTreeMap<&'static str, String>,
+}
+
+impl Readiness {
+    /// Adds a part that must be there.
+    pub fn add(&mut self, name: &'static str, part: Part) {
+        self.parts.push((name, part));
+    }
+
+    /// From now on nobody shall send anything new.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    async fn judge(&self) -> Ready {
+        let asked = self.parts.iter().map(|(name, part)| part().map(|answer| (*name, answer)));
+        let answers = futures_util::future::join_all(asked).await;
+        let stopping = self.stopping.load(Ordering::Relaxed);
+        let mut parts: BTreeMap<_, _> = BTreeMap::new();
+        let mut ready = !stopping;
+        for (name, answer) in answers {
+            ready &= answer.is_ok();
+            parts.insert(name, answer.err().unwrap_or_else(|| "ok".into()));
+        }
+        if stopping {
+            parts.insert("process", "stopping".into());
+        }
+        Ready { ready, parts }
+    }
+}
+
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+pub(super) async fn readyz(State(context): State<Arc<Context>>, parts: Parts) -> impl IntoResponse {
+    let mut ready = context.readiness.judge().await;
+    if !may_look(&context, &parts) {
+        ready.parts.clear();
+    }
+    let status = if ready.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Body(ready))
+}
+
+pub(super) async fn metrics(
+    State(context): State<Arc<Context>>,
+    parts: Parts,
+) -> Result<impl IntoResponse, Problem> {
+    if !may_look(&context, &parts) {
+        let detail = "send the METRICS_TOKEN as 'Authorization: Bearer'";
+        return Err(Problem::new(ProblemKind::TokenInvalid, detail));
+    }
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    Ok((kind, context.metrics.render()))
+}
+
+fn may_look(context: &Context, parts: &Parts) -> bool {
+    let Some(wanted) = &context.metrics_token else { return true };
+    let (wanted, given) = (wanted.expose_secret().as_bytes(), token(parts).unwrap_or_default());
+    // Compares all of it whatever differs, so that the time taken tells nothing.
+    let differing = wanted.iter().zip(given.bytes()).fold(0, |differing, (a, b)| differing | (a ^ b));
+    wanted.len() == given.len() && differing == 0
+}

@@ -1,0 +1,269 @@
+//! What the hub holds of one watched feed.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{Refused, Subscriber};
+use crate::{
+    feed::{Cursor, FeedId},
+    log::{Entry, LogError, Read},
+};
+
+/// Entries kept at hand for subscribers that are a little behind.
+const WINDOW: usize = 512;
+
+/// The newest entries of a feed and those who follow it.
+#[derive(Default)]
+pub(super) struct FeedWatch {
+    /// Contiguous, the last one at `end`.
+    window: VecDeque<Arc<Entry>>,
+    /// How far the hub has followed the log; `None` until the first subscriber says where it is.
+    end: Option<Cursor>,
+    /// Something may have gone by: the log is to be read from `end`.
+    missed: bool,
+    reading: bool,
+    subscribers: HashMap<u64, Place>,
+    /// Those who are about to subscribe.
+    held: HashSet<u64>,
+}
+
+/// One subscriber's place.
+struct Place {
+    subscriber: Arc<dyn Subscriber>,
+    position: Cursor,
+    /// Read from the log for this one alone, older than the window.
+    backlog: VecDeque<Arc<Entry>>,
+    reading: bool,
+    /// The log can't prove the way to here: this is its end, and the subscriber is to be told so.
+    lost: Option<Cursor>,
+    full_since: Option<Instant>,
+}
+
+/// What a flush could not do by itself.
+#[derive(Default)]
+pub(super) struct Wants {
+    pub(super) read_feed: Option<Cursor>,
+    pub(super) read_for: Vec<(u64, Cursor)>,
+    pub(super) full: bool,
+}
+
+impl FeedWatch {
+    pub(super) fn hold(&mut self, id: u64) {
+        self.held.insert(id);
+    }
+
+    pub(super) fn subscribe(&mut self, id: u64, position: Cursor, subscriber: Arc<dyn Subscriber>) {
+        self.held.remove(&id);
+        match self.end {
+            // Where the log really ends is not known yet: the subscriber may be far behind.
+            None => {
+                self.end = Some(position);
+                self.missed = true;
+            }
+            // One of the two knows another life of the log than the other: the log will tell.
+            Some(end) if end.epoch != position.epoch => self.missed = true,
+            Some(_) => {}
+        }
+        let place = Place {
+            subscriber,
+            position,
+            backlog: VecDeque::new(),
+            reading: false,
+            lost: None,
+            full_since: None,
+        };
+        self.subscribers.insert(id, place);
+    }
+
+    pub(super) fn leave(&mut self, id: u64) {
+        self.held.remove(&id);
+        self.subscribers.remove(&id);
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.held.is_empty() && self.subscribers.is_empty()
+    }
+
+    pub(super) fn subscribers(&self) -> usize {
+        self.subscribers.len()
+    }
+
+    /// Takes an entry that the tail told. One that does not follow what is held shows that something
+    /// was missed, or that the log began anew.
+    pub(super) fn hear(&mut self, entry: Arc<Entry>) {
+        let Some(end) = self.end else {
+            self.missed = true;
+            return;
+        };
+        let known =
+            entry.cursor.epoch == end.epoch && entry.cursor.offset <= end.offset && self.holds(&entry);
+        if self.reading || !(known || entry.follows(end)) {
+            self.missed = true;
+        } else if !known {
+            self.push(entry);
+        }
+    }
+
+    pub(super) fn missed(&mut self) {
+        self.missed = true;
+    }
+
+    /// The answer to the read that [`Wants::read_feed`] asked for.
+    pub(super) fn read_answered(&mut self, read: Result<Read, LogError>) {
+        self.reading = false;
+        match read {
+            Err(_) => self.missed = true,
+            Ok(Read::Lost(end)) => self.begin_anew(end),
+            Ok(Read::Entries(entries)) => {
+                self.missed |= entries.len() >= super::READ_LIMIT;
+                for entry in entries {
+                    if self.end.is_some_and(|end| entry.follows(end)) {
+                        self.push(entry);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The answer to one of [`Wants::read_for`].
+    pub(super) fn read_answered_for(&mut self, id: u64, read: Result<Read, LogError>) {
+        let Some(place) = self.subscribers.get_mut(&id) else { return };
+        place.reading = false;
+        match read {
+            Err(_) => {}
+            Ok(Read::Lost(end)) => place.lost = Some(end),
+            Ok(Read::Entries(entries)) => {
+                if entries.is_empty() {
+                    // It stands at the end of a log that the hub has not followed so far.
+                    self.missed = true;
+                }
+                place.backlog = entries.into();
+            }
+        }
+    }
+
+    /// Tells everybody what they can take.
+    pub(super) fn flush(&mut self, feed: &FeedId, patience: Duration) -> Wants {
+        let mut wants = Wants::default();
+        let Some(end) = self.end else { return wants };
+        if self.missed && !self.reading {
+            self.missed = false;
+            self.reading = true;
+            wants.read_feed = Some(end);
+        }
+        let window = &self.window;
+        self.subscribers.retain(|id, place| match place.tell(feed, window, end) {
+            Ok(Progress::UpToDate) => true,
+            Ok(Progress::NeedsLog) => {
+                if !place.reading {
+                    place.reading = true;
+                    wants.read_for.push((*id, place.position));
+                }
+                true
+            }
+            Err(Refused::Full) => {
+                wants.full = true;
+                place.wait(patience);
+                true
+            }
+            Err(Refused::Gone) => false,
+        });
+        wants
+    }
+
+    fn holds(&self, entry: &Entry) -> bool {
+        let back = self.end.map_or(0, |end| end.offset - entry.cursor.offset);
+        let held = usize::try_from(back).ok().and_then(|back| self.window.iter().nth_back(back));
+        held.is_none_or(|held| held.cursor == entry.cursor)
+    }
+
+    fn push(&mut self, entry: Arc<Entry>) {
+        self.end = Some(entry.cursor);
+        self.window.push_back(entry);
+        if self.window.len() > WINDOW {
+            self.window.pop_front();
+        }
+    }
+
+    /// The log lost what the hub had followed. Those who were told of the new one already stay; all
+    /// others are told.
+    fn begin_anew(&mut self, end: Cursor) {
+        let old = self.end.replace(end);
+        self.window.clear();
+        self.missed = true;
+        for place in self.subscribers.values_mut() {
+            let in_new_life =
+                place.position.epoch == end.epoch && old.is_some_and(|old| old.epoch != end.epoch);
+            if !in_new_life {
+                place.lost = Some(end);
+                place.backlog.clear();
+            }
+        }
+    }
+}
+
+enum Progress {
+    UpToDate,
+    NeedsLog,
+}
+
+impl Place {
+    fn tell(
+        &mut self,
+        feed: &FeedId,
+        window: &VecDeque<Arc<Entry>>,
+        end: Cursor,
+    ) -> Result<Progress, Refused> {
+        if let Some(lost) = self.lost {
+            self.subscriber.lost(feed, lost)?;
+            self.took(lost);
+            self.lost = None;
+        }
+        while let Some(entry) = self.backlog.front() {
+            if entry.follows(self.position) {
+                self.subscriber.deliver(entry)?;
+                let cursor = entry.cursor;
+                self.took(cursor);
+            }
+            self.backlog.pop_front();
+        }
+        if self.position.epoch != end.epoch {
+            return Ok(Progress::NeedsLog);
+        }
+        if self.position.offset >= end.offset {
+            return Ok(Progress::UpToDate);
+        }
+        let missing = usize::try_from(end.offset - self.position.offset).unwrap_or(usize::MAX);
+        let Some(from) = window.len().checked_sub(missing) else {
+            return Ok(Progress::NeedsLog);
+        };
+        for entry in window.range(from..) {
+            if !entry.follows(self.position) {
+                return Ok(Progress::NeedsLog);
+            }
+            self.subscriber.deliver(entry)?;
+            self.took(entry.cursor);
+        }
+        Ok(Progress::UpToDate)
+    }
+
+    fn took(&mut self, position: Cursor) {
+        self.position = position;
+        self.full_since = None;
+    }
+
+    /// Waits for room, up to `patience`; then its connection is cut, once.
+    fn wait(&mut self, patience: Duration) {
+        let now = Instant::now();
+        let since = *self.full_since.get_or_insert(now);
+        if now - since > patience {
+            self.subscriber.cut();
+            self.full_since = Some(now);
+        }
+    }
+}

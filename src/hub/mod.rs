@@ -1,0 +1,304 @@
+//! One process's fan-out: from the feed log to the local subscribers of each feed.
+//!
+//! Every subscriber has a position in its feed's log and is told what follows it, in order, for as long
+//! as it takes more. One that is full waits, and costs nobody else anything; what it has not taken is
+//! read again from the window or the log. So nothing has to be queued for anybody here.
+
+mod feed_watch;
+mod pace;
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::{
+    feed::{Cursor, FeedId},
+    log::{Entry, FeedLog, LogError, Read, Shards, Tail},
+};
+use feed_watch::{FeedWatch, Wants};
+use pace::Pace;
+
+/// Entries that one read of the log brings.
+const READ_LIMIT: usize = 256;
+/// A read that the log refused is tried again after this.
+const READ_RETRY: Duration = Duration::from_millis(500);
+/// Tail items that may wait while the hub is busy.
+const TAIL_BUFFER: usize = 1024;
+
+/// Takes what a feed tells. Calls must not block.
+pub trait Subscriber: Send + Sync + 'static {
+    /// Takes the next entry.
+    ///
+    /// # Errors
+    /// When there is no room now, or nobody any more. The entry then counts as not taken.
+    fn deliver(&self, entry: &Entry) -> Result<(), Refused>;
+
+    /// Takes word that the log was lost and now ends at `end`: what is between is not told.
+    ///
+    /// # Errors
+    /// As for [`Subscriber::deliver`].
+    fn lost(&self, feed: &FeedId, end: Cursor) -> Result<(), Refused>;
+
+    /// Ends the connection of one that has taken nothing for too long.
+    fn cut(&self);
+}
+
+/// Why a subscriber took nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// Its buffer is full.
+    Full,
+    /// It is gone.
+    Gone,
+}
+
+/// The local subscribers of every feed that is watched here.
+pub struct Hub {
+    log: Arc<dyn FeedLog>,
+    feeds: Mutex<HashMap<FeedId, FeedWatch>>,
+    /// Feeds with something to do.
+    dirty: Mutex<HashSet<FeedId>>,
+    wake: Notify,
+    shards: watch::Sender<Shards>,
+    next_id: AtomicU64,
+    /// One that is full for longer is cut.
+    patience: Duration,
+}
+
+/// Word that somebody is about to subscribe: from here on the hub misses nothing of the feed.
+#[derive(Debug)]
+pub struct Watching {
+    hub: Arc<Hub>,
+    feed: FeedId,
+    id: u64,
+}
+
+/// A place in the fan-out; dropping it ends it.
+#[derive(Debug)]
+pub struct Subscription {
+    _place: Watching,
+}
+
+/// What a read of the log was for.
+enum For {
+    Feed,
+    Subscriber(u64),
+}
+
+struct Answer {
+    feed: FeedId,
+    purpose: For,
+    read: Result<Read, LogError>,
+}
+
+impl Hub {
+    /// A hub over `log`.
+    #[must_use]
+    pub fn new(log: Arc<dyn FeedLog>, patience: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            log,
+            feeds: Mutex::default(),
+            dirty: Mutex::default(),
+            wake: Notify::new(),
+            shards: watch::Sender::new(Shards::default()),
+            next_id: AtomicU64::new(1),
+            patience,
+        })
+    }
+
+    /// The log that is told from.
+    #[must_use]
+    pub fn log(&self) -> &Arc<dyn FeedLog> {
+        &self.log
+    }
+
+    /// Begins to follow `feed`. To be called **before** the subscriber reads the log, so that nothing
+    /// falls between the reading and the subscribing.
+    #[must_use]
+    pub fn watch(self: &Arc<Self>, feed: &FeedId) -> Watching {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let mut feeds = self.feeds();
+        feeds.entry(feed.clone()).or_default().hold(id);
+        self.publish_shards(&feeds);
+        Watching { hub: self.clone(), feed: feed.clone(), id }
+    }
+
+    /// How many subscribers `feed` has here.
+    #[must_use]
+    pub fn watchers(&self, feed: &FeedId) -> usize {
+        self.feeds().get(feed).map_or(0, FeedWatch::subscribers)
+    }
+
+    /// How many subscribers each feed has here, of those that have any.
+    #[must_use]
+    pub fn watched(&self) -> Vec<(FeedId, usize)> {
+        let feeds = self.feeds();
+        let counts = feeds.iter().map(|(feed, watch)| (feed.clone(), watch.subscribers()));
+        counts.filter(|(_, subscribers)| *subscribers > 0).collect()
+    }
+
+    /// Delivers until `stop`.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let (told, mut tail) = mpsc::channel(TAIL_BUFFER);
+        let log = self.log.clone();
+        let watched = self.shards.subscribe();
+        let mut tailing = JoinSet::new();
+        tailing.spawn(async move { log.tail(watched, told).await });
+        let mut reads = JoinSet::new();
+        let mut pace = Pace::default();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = pace.due() => {
+                    let behind = self.flush(&mut reads);
+                    pace.flushed(behind);
+                }
+                Some(item) = tail.recv() => {
+                    self.hear(item);
+                    while let Ok(item) = tail.try_recv() {
+                        self.hear(item);
+                    }
+                    pace.wake();
+                }
+                Some(answer) = reads.join_next() => {
+                    match answer {
+                        Ok(answer) => self.answered(answer),
+                        Err(error) => std::panic::resume_unwind(error.into_panic()),
+                    }
+                    pace.wake();
+                }
+                () = self.wake.notified() => pace.wake(),
+                Some(ended) = tailing.join_next() => {
+                    warn!(?ended, "the tail of the log ended");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Notes what the tail told.
+    fn hear(&self, item: Tail) {
+        match item {
+            Tail::Appended(entry) => {
+                if let Some(watch) = self.feeds().get_mut(entry.feed()) {
+                    let feed = entry.feed().clone();
+                    watch.hear(entry);
+                    self.dirty().insert(feed);
+                }
+            }
+            Tail::Resync(shards) => {
+                for (feed, watch) in self.feeds().iter_mut().filter(|(feed, _)| shards.contain(feed)) {
+                    watch.missed();
+                    self.dirty().insert(feed.clone());
+                }
+            }
+        }
+    }
+
+    /// Tells every subscriber what it can take; starts the reads of the log that are needed. Whether
+    /// somebody is still behind.
+    fn flush(&self, reads: &mut JoinSet<Answer>) -> bool {
+        let dirty: Vec<_> = self.dirty().drain().collect();
+        let mut behind = false;
+        let mut feeds = self.feeds();
+        for feed in dirty {
+            let Some(watch) = feeds.get_mut(&feed) else { continue };
+            let Wants { read_feed, read_for, full } = watch.flush(&feed, self.patience);
+            if full {
+                behind = true;
+                self.dirty().insert(feed.clone());
+            }
+            if let Some(after) = read_feed {
+                self.read(reads, feed.clone(), For::Feed, after);
+            }
+            for (id, after) in read_for {
+                self.read(reads, feed.clone(), For::Subscriber(id), after);
+            }
+        }
+        behind
+    }
+
+    fn read(&self, reads: &mut JoinSet<Answer>, feed: FeedId, purpose: For, after: Cursor) {
+        let log = self.log.clone();
+        reads.spawn(async move {
+            let read = log.read_after(&feed, after, READ_LIMIT).await;
+            if read.is_err() {
+                tokio::time::sleep(READ_RETRY).await;
+            }
+            Answer { feed, purpose, read }
+        });
+    }
+
+    fn answered(&self, Answer { feed, purpose, read }: Answer) {
+        if let Some(watch) = self.feeds().get_mut(&feed) {
+            match purpose {
+                For::Feed => watch.read_answered(read),
+                For::Subscriber(id) => watch.read_answered_for(id, read),
+            }
+            self.dirty().insert(feed);
+        }
+    }
+
+    fn publish_shards(&self, feeds: &HashMap<FeedId, FeedWatch>) {
+        let bits = feeds.keys().fold(0, |bits, feed| bits | Shards::of(feed).0);
+        self.shards.send_if_modified(|shards| {
+            let changed = shards.0 != bits;
+            shards.0 = bits;
+            changed
+        });
+    }
+
+    fn feeds(&self) -> MutexGuard<'_, HashMap<FeedId, FeedWatch>> {
+        self.feeds.lock().expect("no panic while held")
+    }
+
+    fn dirty(&self) -> MutexGuard<'_, HashSet<FeedId>> {
+        self.dirty.lock().expect("no panic while held")
+    }
+}
+
+impl Watching {
+    /// Subscribes: `subscriber` is told everything after `from`.
+    #[must_use]
+    pub fn subscribe(self, from: Cursor, subscriber: Arc<dyn Subscriber>) -> Subscription {
+        if let Some(watch) = self.hub.feeds().get_mut(&self.feed) {
+            watch.subscribe(self.id, from, subscriber);
+        }
+        self.hub.dirty().insert(self.feed.clone());
+        self.hub.wake.notify_one();
+        Subscription { _place: self }
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let mut feeds = self.hub.feeds();
+        if let Some(watch) = feeds.get_mut(&self.feed) {
+            watch.leave(self.id);
+            if watch.is_idle() {
+                feeds.remove(&self.feed);
+                self.hub.publish_shards(&feeds);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("log", &self.log).finish_non_exhaustive()
+    }
+}

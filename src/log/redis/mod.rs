@@ -1,0 +1,263 @@
+//! The log that many processes share, in Redis or Valkey 7 or later.
+//!
+//! ```text
+//! {prefix}{sNN}:meta:<feed>      epoch, last offset, last tag, since when all keys are remembered
+//! {prefix}{sNN}:feed:<feed>      a stream: the entries, whose ids are the offsets (42-0)
+//! {prefix}{sNN}:seen:<feed>      a hash: what was last seen of each key
+//! {prefix}{sNN}:times:<feed>     a sorted set: when it was seen
+//! {prefix}{sNN}:tail             a stream: what was appended to any feed of the shard
+//! {prefix}{sNN}:watchers:<feed>  a hash: how many watch, by process
+//! ```
+//!
+//! Appending is one script on one slot. Nothing here relies on what a connection has heard: pub/sub is
+//! not used, for it forgets.
+
+mod codec;
+mod keys;
+mod link;
+mod settings;
+mod tail;
+mod watchers;
+
+use std::{collections::HashSet, fmt, sync::Arc, sync::Mutex, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use redis::{Client, RedisError, Script, ScriptInvocation, streams::StreamRangeReply};
+use tokio::sync::{mpsc, watch};
+
+use super::{Entry, FeedLog, LogError, Outcome, Proof, Read, Retention, Shards, Tail};
+use crate::feed::{Cursor, Epoch, FeedEvent, FeedId, ObjectKey, Sequencer, Tag};
+use codec::DecodeError;
+use link::{Connected, Link};
+
+pub use keys::{RedisPrefix, RedisPrefixError};
+pub use settings::{RedisAddress, RedisAddressError, RedisSettings};
+
+/// Entries that a shard's tail keeps. A reader that falls further behind reads its feeds instead.
+const TAIL_LENGTH: usize = 1000;
+
+/// A [`FeedLog`] in Redis.
+pub struct RedisLog {
+    client: Client,
+    /// For what is answered at once.
+    calls: Link,
+    /// For appends, which may have to wait for replicas.
+    appends: Link,
+    scripts: Scripts,
+    prefix: RedisPrefix,
+    retention: Retention,
+    wait_replicas: usize,
+    wait: Duration,
+    /// Names this process among those that count watchers.
+    process: String,
+    /// The feeds whose watchers were last noted.
+    noted: Mutex<HashSet<FeedId>>,
+}
+
+struct Scripts {
+    append: Script,
+    read: Script,
+    end: Script,
+}
+
+/// What Redis answered makes no sense, or is not enough.
+#[derive(Debug, thiserror::Error)]
+enum AnswerError {
+    #[error("what is stored can't be read")]
+    Stored(#[from] DecodeError),
+    #[error("the answer {0:?} is not one of the script's")]
+    Answer(String),
+    #[error("{got} replicas of the wanted {wanted} have the append")]
+    Replicas { wanted: usize, got: usize },
+}
+
+impl RedisLog {
+    /// A log in the Redis that the settings name. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// When the settings can't be used at all.
+    pub fn new(settings: RedisSettings, retention: Retention) -> Result<Self, LogError> {
+        let client = settings.address.client()?;
+        Ok(Self {
+            calls: Link::new(client.clone()),
+            appends: Link::new(client.clone()),
+            client,
+            scripts: Scripts::new(),
+            prefix: settings.prefix,
+            retention,
+            wait_replicas: settings.wait_replicas,
+            wait: settings.wait,
+            process: codec::epoch_text(Epoch::random()),
+            noted: Mutex::default(),
+        })
+    }
+
+    /// A call of `script` about `feed`, with what every script begins with.
+    fn call<'a>(&self, script: &'a Script, feed: &FeedId, now: Timestamp) -> ScriptInvocation<'a> {
+        let mut call = script.prepare_invoke();
+        for key in self.prefix.of_feed(feed) {
+            call.key(key);
+        }
+        call.arg(now.as_microsecond())
+            .arg(self.retention.idle.as_secs())
+            .arg(codec::epoch_text(Epoch::random()));
+        call
+    }
+
+    fn append_call(
+        &self,
+        event: &FeedEvent,
+        tag: Tag,
+        proof: Proof,
+        now: Timestamp,
+        life: &str,
+    ) -> ScriptInvocation<'_> {
+        let mut call = self.call(&self.scripts.append, event.feed(), now);
+        call.arg(codec::tag_text(tag))
+            .arg(event.key.as_str())
+            .arg(event.sequencer.as_ref().map(Sequencer::sort_key).unwrap_or_default())
+            .arg(event.event_time.map(|time| time.as_microsecond().to_string()).unwrap_or_default())
+            .arg(u8::from(proof == Proof::Bucket))
+            .arg(codec::encode(event))
+            .arg(self.retention.entries)
+            .arg(self.retention.seen)
+            .arg(u64::try_from(self.retention.seen_for.as_micros()).unwrap_or(u64::MAX))
+            .arg(TAIL_LENGTH)
+            .arg(life);
+        call
+    }
+
+    /// Waits until enough replicas have what this connection wrote, where that is asked for.
+    async fn replicated(
+        &self,
+        connection: &mut redis::aio::MultiplexedConnection,
+    ) -> Result<usize, RedisError> {
+        if self.wait_replicas == 0 {
+            return Ok(0);
+        }
+        let wait = u64::try_from(self.wait.as_millis()).unwrap_or(u64::MAX);
+        redis::cmd("WAIT").arg(self.wait_replicas).arg(wait).query_async(connection).await
+    }
+}
+
+#[async_trait]
+impl FeedLog for RedisLog {
+    async fn append(&self, event: FeedEvent, proof: Proof, now: Timestamp) -> Result<Outcome, LogError> {
+        let tag = Tag::random();
+        let (answer, replicas) = self
+            .appends
+            .ask(async |Connected { mut connection, life }| {
+                let call = self.append_call(&event, tag, proof, now, &life);
+                let answer: (String, String, u64) = call.invoke_async(&mut connection).await?;
+                Ok((answer, self.replicated(&mut connection).await?))
+            })
+            .await?;
+        if replicas < self.wait_replicas {
+            return Err(AnswerError::Replicas { wanted: self.wait_replicas, got: replicas }.into());
+        }
+        outcome(answer, tag)
+    }
+
+    async fn read_after(&self, feed: &FeedId, after: Cursor, limit: usize) -> Result<Read, LogError> {
+        let mut call = self.call(&self.scripts.read, feed, Timestamp::now());
+        call.arg(codec::epoch_text(after.epoch)).arg(after.offset).arg(codec::tag_text(after.tag)).arg(limit);
+        let (proved, epoch, offset, tag, entries): (bool, String, u64, String, StreamRangeReply) =
+            self.calls.ask(async |mut to: Connected| call.invoke_async(&mut to.connection).await).await?;
+        let end = cursor(&epoch, offset, &tag)?;
+        if !proved {
+            return Ok(Read::Lost(end));
+        }
+        let entries: Result<Vec<_>, _> =
+            entries.ids.iter().map(|id| codec::entry_of_feed(id, end.epoch).map(Arc::new)).collect();
+        let entries = entries.map_err(AnswerError::from)?;
+        Ok(if are_contiguous(after, &entries) { Read::Entries(entries) } else { Read::Lost(end) })
+    }
+
+    async fn end(&self, feed: &FeedId) -> Result<Cursor, LogError> {
+        let call = self.call(&self.scripts.end, feed, Timestamp::now());
+        let (epoch, offset, tag, _since): (String, u64, String, String) =
+            self.calls.ask(async |mut to: Connected| call.invoke_async(&mut to.connection).await).await?;
+        cursor(&epoch, offset, &tag)
+    }
+
+    async fn last_of(&self, key: &ObjectKey) -> Result<Option<Arc<Entry>>, LogError> {
+        let end = self.end(key.feed()).await?;
+        let [_, stream, ..] = self.prefix.of_feed(key.feed());
+        let newest_first = redis::cmd("XREVRANGE").arg(stream).arg("+").arg("-").to_owned();
+        let entries: StreamRangeReply = self
+            .calls
+            .ask(async |mut to: Connected| newest_first.query_async(&mut to.connection).await)
+            .await?;
+        for id in &entries.ids {
+            let entry = codec::entry_of_feed(id, end.epoch).map_err(AnswerError::from)?;
+            if entry.event.key == *key {
+                return Ok(Some(Arc::new(entry)));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn tail(&self, watched: watch::Receiver<Shards>, told: mpsc::Sender<Tail>) -> Result<(), LogError> {
+        tail::run(self, watched, told).await;
+        Ok(())
+    }
+
+    async fn ping(&self) -> Result<(), LogError> {
+        let ask = async |mut to: Connected| redis::cmd("PING").query_async(&mut to.connection).await;
+        Ok(self.calls.ask::<()>(ask).await?)
+    }
+}
+
+impl Scripts {
+    fn new() -> Self {
+        Self {
+            append: Script::new(concat!(include_str!("open.lua"), include_str!("append.lua"))),
+            read: Script::new(concat!(include_str!("open.lua"), include_str!("read.lua"))),
+            end: Script::new(concat!(include_str!("open.lua"), include_str!("end.lua"))),
+        }
+    }
+}
+
+fn outcome((word, epoch, offset): (String, String, u64), tag: Tag) -> Result<Outcome, LogError> {
+    match word.as_str() {
+        "appended" => {
+            let epoch = codec::epoch_of(&epoch).ok_or(AnswerError::Answer(epoch))?;
+            Ok(Outcome::Appended(Cursor { epoch, offset, tag }))
+        }
+        "duplicate" => Ok(Outcome::Duplicate),
+        "stale" => Ok(Outcome::Stale),
+        "unproven" => Ok(Outcome::Unproven),
+        _ => Err(AnswerError::Answer(word).into()),
+    }
+}
+
+fn cursor(epoch: &str, offset: u64, tag: &str) -> Result<Cursor, LogError> {
+    let parsed = codec::epoch_of(epoch).zip(codec::tag_of(tag));
+    let (epoch, tag) = parsed.ok_or_else(|| AnswerError::Answer(format!("{epoch} {tag}")))?;
+    Ok(Cursor { epoch, offset, tag })
+}
+
+/// Whether each entry follows the one before, the first one `after`.
+fn are_contiguous(after: Cursor, entries: &[Arc<Entry>]) -> bool {
+    let places = std::iter::once(after).chain(entries.iter().map(|entry| entry.cursor));
+    places.zip(entries).all(|(before, entry)| entry.follows(before))
+}
+
+impl From<RedisError> for LogError {
+    fn from(error: RedisError) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl From<AnswerError> for LogError {
+    fn from(error: AnswerError) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl fmt::Debug for RedisLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisLog").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,7 @@
+//! The `photoshare` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    photoshare_server::cli::main()
+}

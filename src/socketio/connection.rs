@@ -1,0 +1,300 @@
+//! One connection: deals with its requests, one after the other, until it ends.
+
+use std::{
+    collections::HashMap,
+    future::pending,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use serde_json::json;
+use socketioxide::extract::SocketRef;
+use tokio::{sync::mpsc, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Context, Transport,
+    mailbox::{Join, Letter, Reply, Request},
+    outgoing::{Outgoing, refused},
+};
+use crate::{
+    auth::{Access, LEEWAY, Right},
+    bucket::Base,
+    feed::{Cursor, FeedId},
+    hub::{Refused, Subscription},
+    limit::{JoinRate, Place},
+    log::Read,
+    wire::{JOIN_EVENTS, JoinAnswer, Named, Problem, ProblemKind},
+};
+
+/// A full queue is tried again after this.
+const RETRY: Duration = Duration::from_millis(10);
+/// How long before the token's end the client is told.
+const WARNING: Duration = Duration::from_mins(1);
+
+/// What a connection begins with; handed over from the handshake.
+#[derive(Clone)]
+pub(super) struct Start(Arc<Mutex<Option<Beginning>>>);
+
+pub(super) struct Beginning {
+    pub(super) access: Access,
+    pub(super) base: Base,
+    pub(super) mailbox: mpsc::Receiver<Box<Letter>>,
+    pub(super) feeds: Vec<Result<Join, Problem>>,
+    pub(super) place: Place,
+}
+
+impl Start {
+    pub(super) fn new(beginning: Beginning) -> Self {
+        Self(Arc::new(Mutex::new(Some(beginning))))
+    }
+
+    pub(super) fn take(&self) -> Option<Beginning> {
+        self.0.lock().expect("no panic while held").take()
+    }
+}
+
+/// Runs one connection until it is `closed`. Owns its place among the connections and in every feed.
+pub(super) async fn run(
+    context: Arc<Context>,
+    socket: SocketRef,
+    beginning: Beginning,
+    closed: CancellationToken,
+) {
+    let Beginning { access, base, mut mailbox, feeds, place: _place } = beginning;
+    let outgoing = Arc::new(Outgoing { socket, showcase: context.showcase.clone(), base });
+    let join_rate = context.limiter.joins();
+    let mut connection =
+        Connection { context, outgoing, access, joined: HashMap::new(), join_rate, warned: false };
+    let live = async {
+        // Boxed, as is every request below: a task is as large as the largest thing it ever does, and
+        // most connections do nothing but wait.
+        Box::pin(connection.join_all(feeds)).await;
+        loop {
+            tokio::select! {
+                letter = mailbox.recv() => match letter {
+                    Some(letter) => Box::pin(connection.deal_with(*letter)).await,
+                    None => return,
+                },
+                () = until(connection.warning_at()) => Box::pin(connection.warn()).await,
+                () = until(connection.end_at()) => return connection.end(),
+            }
+        }
+    };
+    closed.run_until_cancelled(live).await;
+}
+
+struct Connection {
+    context: Arc<Context>,
+    outgoing: Arc<Outgoing>,
+    access: Access,
+    joined: HashMap<FeedId, Subscription>,
+    join_rate: JoinRate,
+    warned: bool,
+}
+
+/// An answer that was put together, and where the feed goes on once it has been sent.
+struct Joined {
+    answer: JoinAnswer,
+    watching: crate::hub::Watching,
+}
+
+impl Connection {
+    async fn join_all(&mut self, feeds: Vec<Result<Join, Problem>>) {
+        for join in feeds {
+            let answer = self.join(join).await;
+            self.joined_unasked(answer).await;
+        }
+    }
+
+    async fn deal_with(&mut self, Letter { request, reply }: Letter) {
+        match request {
+            Request::Join(join) => {
+                let answer = match self.join_rate.join() {
+                    Ok(()) => self.join(join).await,
+                    Err(too_many) => Err(too_many.into()),
+                };
+                if reply.is_awaited() {
+                    self.answer_join(&reply, answer).await;
+                } else {
+                    self.joined_unasked(answer).await;
+                }
+            }
+            Request::Leave(feed) => {
+                let answer = feed.map(|feed| {
+                    self.joined.remove(&feed);
+                    json!({ "feed": feed })
+                });
+                self.answer(&reply, answer).await;
+            }
+            Request::Authenticate(token) => {
+                let answer = self.authenticate(token).await;
+                self.answer(&reply, answer).await;
+            }
+            Request::UploadNotification(feed) => self.answer(&reply, feed.map(|_| json!({}))).await,
+            Request::Unknown(event) => {
+                let problem =
+                    Problem::new(ProblemKind::UnknownEvent, format!("the server knows no event {event:?}"));
+                self.answer(&reply, Err::<(), _>(problem)).await;
+            }
+        }
+    }
+
+    /// Puts the answer to a join together. Nothing of the feed is told until it has been sent.
+    async fn join(&mut self, join: Result<Join, Problem>) -> Result<Joined, Problem> {
+        let Join { feed, cursor } = join?;
+        self.access.check(&feed, Right::View)?;
+        let limit = self.context.limits.feeds_per_connection;
+        if !self.joined.contains_key(&feed) && self.joined.len() >= limit {
+            let detail = format!("a connection may be in at most {limit} feeds");
+            return Err(Problem::new(ProblemKind::TooManyFeeds, detail));
+        }
+        self.joined.remove(&feed);
+        let watching = self.context.hub.watch(&feed);
+        let answer = self.recover(feed, cursor).await?;
+        Ok(Joined { answer, watching })
+    }
+
+    async fn recover(&self, feed: FeedId, cursor: Option<String>) -> Result<JoinAnswer, Problem> {
+        let log = self.context.hub.log();
+        let Some(cursor) = cursor.and_then(|cursor| Cursor::parse(&cursor).ok()) else {
+            let end = log.end(&feed).await?;
+            return Ok(JoinAnswer::anew(feed, end));
+        };
+        match log.read_after(&feed, cursor, JOIN_EVENTS).await? {
+            Read::Lost(end) => Ok(JoinAnswer::anew(feed, end)),
+            Read::Entries(entries) => {
+                let now = Timestamp::now();
+                let shown =
+                    entries.iter().map(|entry| self.outgoing.showcase.show(entry, &self.outgoing.base, now));
+                Ok(JoinAnswer {
+                    feed,
+                    recovered: true,
+                    cursor: entries.last().map_or(cursor, |last| last.cursor),
+                    events: shown.map(Named::from).collect(),
+                })
+            }
+        }
+    }
+
+    async fn answer_join(&mut self, reply: &Reply, answer: Result<Joined, Problem>) {
+        match answer {
+            Ok(joined) => {
+                if self.reply(reply, &joined.answer).await.is_ok() {
+                    self.go_live(joined);
+                }
+            }
+            Err(problem) => self.answer(reply, Err::<(), _>(problem)).await,
+        }
+    }
+
+    /// Answers a join that nobody waits for: of the handshake, or without a callback.
+    async fn joined_unasked(&mut self, answer: Result<Joined, Problem>) {
+        match answer {
+            Ok(joined) => {
+                if self.emit("joined", &joined.answer).await.is_ok() {
+                    self.go_live(joined);
+                }
+            }
+            Err(problem) => self.say(&problem).await,
+        }
+    }
+
+    fn go_live(&mut self, Joined { answer, watching }: Joined) {
+        let subscription = watching.subscribe(answer.cursor, self.outgoing.clone());
+        self.joined.insert(answer.feed, subscription);
+    }
+
+    async fn authenticate(
+        &mut self,
+        token: Result<SecretString, Problem>,
+    ) -> Result<serde_json::Value, Problem> {
+        let token = token?;
+        self.access = self.context.gate.admit(Some(token.expose_secret())).await?;
+        self.warned = false;
+        let lost: Vec<_> = self
+            .joined
+            .keys()
+            .filter(|feed| self.access.check(feed, Right::View).is_err())
+            .cloned()
+            .collect();
+        for feed in lost {
+            self.joined.remove(&feed);
+            let left = json!({ "feed": feed, "reason": "the new token has no right 'view' on this feed" });
+            let _ = self.emit("left", &left).await;
+        }
+        Ok(self.access.expires_at.map_or_else(|| json!({}), |end| json!({ "expiresAt": end })))
+    }
+
+    fn warning_at(&self) -> Option<Timestamp> {
+        self.access.expires_at.filter(|_| !self.warned).and_then(|end| end.checked_sub(WARNING).ok())
+    }
+
+    fn end_at(&self) -> Option<Timestamp> {
+        self.access.expires_at.and_then(|end| end.checked_add(LEEWAY).ok())
+    }
+
+    async fn warn(&mut self) {
+        self.warned = true;
+        let _ = self.emit("tokenExpiring", &json!({ "expiresAt": self.access.expires_at })).await;
+    }
+
+    /// Ends what the token no longer covers, by a Socket.IO disconnect: coming back with the same
+    /// token would help nobody.
+    fn end(&mut self) {
+        let transport = Transport::of(&self.outgoing.socket);
+        if self.outgoing.socket.clone().disconnect().is_err() {
+            transport.cut();
+        } else {
+            transport.cut_after(super::CONNECT_TIMEOUT / 2);
+        }
+    }
+
+    async fn answer<T: Serialize>(&self, reply: &Reply, answer: Result<T, Problem>) {
+        let _ = match answer {
+            Ok(answer) => self.reply(reply, &answer).await,
+            Err(problem) if reply.is_awaited() => self.reply(reply, &problem).await,
+            Err(problem) => return self.say(&problem).await,
+        };
+    }
+
+    async fn say(&self, problem: &Problem) {
+        let _ = self.emit("problem", problem).await;
+    }
+
+    /// Sends by the request's callback, waiting for room.
+    async fn reply<T: Serialize>(&self, reply: &Reply, answer: &T) -> Result<(), Refused> {
+        let encoded = serde_json::value::to_raw_value(answer).map_err(|_| Refused::Gone)?;
+        self.when_there_is_room(|| reply.sender().send(&*encoded).map_err(|error| refused(&error))).await
+    }
+
+    /// Sends an event, waiting for room.
+    async fn emit<T: Serialize>(&self, event: &str, data: &T) -> Result<(), Refused> {
+        let encoded = serde_json::value::to_raw_value(data).map_err(|_| Refused::Gone)?;
+        self.when_there_is_room(|| self.outgoing.emit(event, &*encoded)).await
+    }
+
+    async fn when_there_is_room(&self, mut send: impl FnMut() -> Result<(), Refused>) -> Result<(), Refused> {
+        let give_up = tokio::time::Instant::now() + self.context.limits.patience;
+        loop {
+            match send() {
+                Err(Refused::Full) if tokio::time::Instant::now() >= give_up => {
+                    Transport::of(&self.outgoing.socket).cut();
+                    return Err(Refused::Gone);
+                }
+                Err(Refused::Full) => sleep(RETRY).await,
+                done => return done,
+            }
+        }
+    }
+}
+
+/// Waits for a moment; for ever, where there is none.
+async fn until(moment: Option<Timestamp>) {
+    let Some(moment) = moment else { return pending().await };
+    let wait = Duration::try_from(moment.duration_since(Timestamp::now())).unwrap_or_default();
+    sleep(wait).await;
+}

@@ -1,0 +1,226 @@
+//! Socket.IO: the handshake, the requests of a connection, and what it is told.
+//!
+//! socketioxide carries the protocol. What it does not promise is kept here: requests are answered in
+//! their order (one mailbox a connection), nothing is dropped because a queue is full (the hub tells
+//! again what was not taken), and a stalled connection ends (its transport is cut from outside).
+
+mod connection;
+mod engine;
+mod handshake;
+mod mailbox;
+mod outgoing;
+mod transport;
+
+use std::{sync::Arc, time::Duration};
+
+use engineioxide::service::NotFoundService;
+use secrecy::ExposeSecret;
+use socketioxide::{
+    ParserConfig, SocketIo, TransportType,
+    extract::{SocketRef, TryData},
+    handler::ConnectHandler,
+    operators::BroadcastOperators,
+    service::SocketIoService,
+    socket::DisconnectReason,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    auth::Gate,
+    hub::Hub,
+    limit::Limiter,
+    listener::Peer,
+    wire::{Problem, Showcase, UrlBase},
+};
+use connection::{Beginning, Start};
+use handshake::Handshake;
+use transport::Sessions;
+
+pub use engine::EngineService;
+pub(crate) use transport::Transport;
+
+/// Packets that socketioxide queues for a connection. What does not fit waits in the log.
+const QUEUE: usize = 128;
+/// The longest message that a client may send, in bytes: a token of 8 KiB is the largest that has sense.
+const MAX_MESSAGE: usize = 16 * 1024;
+/// A polling request may hold several messages.
+const MAX_POLL_BODY: u64 = 100_000;
+/// A connection that was refused, or that never asks to be let in, is closed after this.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A client that polls comes again within this.
+const NEXT_POLL: Duration = Duration::from_secs(1);
+
+/// What every connection needs.
+pub struct Context {
+    /// Lets people in.
+    pub gate: Arc<Gate>,
+    /// Says when it is too often, and when there are too many.
+    pub limiter: Arc<Limiter>,
+    /// Tells them what happens.
+    pub hub: Arc<Hub>,
+    /// Shows it to them.
+    pub showcase: Arc<Showcase>,
+    /// The limits.
+    pub limits: Limits,
+    /// Where signed URLs point.
+    pub url_base: UrlBase,
+    /// Old servers told everybody who comes and goes.
+    pub announce_connections: bool,
+}
+
+/// Limits of connections.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Feeds that one connection may be in.
+    pub feeds_per_connection: usize,
+    /// How long a connection may take nothing before it is cut.
+    pub patience: Duration,
+}
+
+/// The Socket.IO side of the server.
+pub struct SocketIoServer {
+    io: SocketIo,
+    connections: Connections,
+}
+
+/// Those who are connected.
+#[derive(Debug, Clone, Default)]
+struct Connections {
+    /// Ends their tasks: socketioxide runs no disconnect handlers when it closes as a whole.
+    closing: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl SocketIoServer {
+    /// The service of `/socket.io/`, and the handle that ends it.
+    #[must_use]
+    pub fn new(context: Arc<Context>) -> (EngineService<SocketIoService<NotFoundService>>, Self) {
+        let (service, io) = SocketIo::builder()
+            .max_buffer_size(QUEUE)
+            .max_payload(MAX_POLL_BODY)
+            .ws_max_message_size(MAX_MESSAGE)
+            .ws_max_frame_size(MAX_MESSAGE)
+            .ws_read_buffer_size(512)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .with_parser(
+                ParserConfig::common().max_incoming_binaries(8).max_incoming_binary_buf_size(MAX_MESSAGE),
+            )
+            .build_svc();
+        let connections = Connections::default();
+        serve(&io, context, connections.clone());
+        let sessions = Sessions::default();
+        sessions.closer.set(service.clone());
+        (EngineService::new(service, sessions), Self { io, connections })
+    }
+
+    /// Tells everybody when to come back, spread over `spread`. Those who poll are given time to come for
+    /// it.
+    pub async fn say_reconnect(&self, spread: Duration) {
+        let Some(everybody) = self.io.of("/") else { return };
+        let sockets = everybody.sockets();
+        for socket in &sockets {
+            let share = f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX);
+            let after_ms = u64::try_from(spread.mul_f64(share).as_millis()).unwrap_or(0);
+            // One whose queue is full comes back by its own delay.
+            let _ = socket.emit("reconnect", &serde_json::json!({ "afterMs": after_ms }));
+        }
+        if sockets.iter().any(|socket| socket.transport_type() == TransportType::Polling) {
+            tokio::time::sleep(NEXT_POLL).await;
+        }
+    }
+
+    /// Closes every transport (no Socket.IO disconnect: official clients would not come back) and waits
+    /// for the connections' tasks. Those who don't take it are cut when `limit` is over.
+    pub async fn close(&self, limit: Duration) {
+        let sockets = self.io.of("/").map(BroadcastOperators::sockets).unwrap_or_default();
+        let closing = async {
+            self.io.close().await;
+            self.connections.closing.cancel();
+            self.connections.tasks.close();
+            self.connections.tasks.wait().await;
+        };
+        if tokio::time::timeout(limit, closing).await.is_err() {
+            for socket in sockets {
+                Transport::of(&socket).cut();
+            }
+        }
+    }
+}
+
+fn serve(io: &SocketIo, context: Arc<Context>, connections: Connections) {
+    let admit = {
+        let context = context.clone();
+        async move |socket: SocketRef, auth: TryData<serde_json::Value>| {
+            admit(&context, &socket, auth.0.ok()).await
+        }
+    };
+    let connected = async move |io: SocketIo, socket: SocketRef| {
+        let start = socket.extensions.remove::<Start>();
+        if let Some(beginning) = start.and_then(|start| start.take()) {
+            begin(&context, &connections, io, socket, beginning);
+        }
+    };
+    io.ns("/", connected.with(admit));
+}
+
+/// Runs before the client is told that it is connected, so that what it sends at once finds its mailbox.
+async fn admit(
+    context: &Context,
+    socket: &SocketRef,
+    auth: Option<serde_json::Value>,
+) -> Result<(), &'static str> {
+    let parts = socket.req_parts();
+    let admitted = async {
+        let address = context.limiter.address(parts.extensions.get::<Peer>(), &parts.headers);
+        let place = context.limiter.place(address)?;
+        let handshake = Handshake::read(parts, auth.as_ref());
+        let token = handshake.token.as_ref().map(ExposeSecret::expose_secret);
+        let access = context.gate.admit(token).await?;
+        Ok::<_, Problem>((handshake, access, place))
+    };
+    match admitted.await {
+        Ok((handshake, access, place)) => {
+            let mailbox = mailbox::open(socket);
+            let base = context.url_base.for_host(handshake.host.as_deref());
+            let beginning = Beginning { access, base, mailbox, feeds: handshake.feeds, place };
+            socket.extensions.insert(Start::new(beginning));
+            Ok(())
+        }
+        Err(problem) => {
+            Transport::of(socket).cut_after(CONNECT_TIMEOUT / 2);
+            Err(problem.kind.name())
+        }
+    }
+}
+
+fn begin(
+    context: &Arc<Context>,
+    connections: &Connections,
+    io: SocketIo,
+    socket: SocketRef,
+    beginning: Beginning,
+) {
+    let closed = connections.closing.child_token();
+    let announce = context.announce_connections;
+    if announce {
+        tell_everybody(&io, "aUserHasConnected");
+    }
+    socket.on_disconnect({
+        let closed = closed.clone();
+        async move |_: DisconnectReason| {
+            closed.cancel();
+            if announce {
+                tell_everybody(&io, "aUserHasDisconnected");
+            }
+        }
+    });
+    connections.tasks.spawn(connection::run(context.clone(), socket, beginning, closed));
+}
+
+/// As the old server did: to everybody, without arguments. Best effort: it tells of no photo.
+fn tell_everybody(io: &SocketIo, event: &'static str) {
+    let Some(everybody) = io.of("/") else { return };
+    for socket in everybody.sockets() {
+        let _ = socket.emit(event, &[(); 0]);
+    }
+}
