@@ -1,0 +1,76 @@
+# The commands of the README. `make test` installs what the tests need and runs all of them.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+CARGO ?= cargo
+
+.PHONY: help dev build release lint test test-rust test-client test-e2e test-infra bench tools docs clean
+
+help: ## show the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+dev: ## run everything in one process: http://127.0.0.1:3000
+	$(CARGO) run -- dev
+
+build: ## compile for trying
+	$(CARGO) build
+
+release: ## compile for running
+	$(CARGO) build --release
+
+lint: ## formatting, clippy, documentation: warnings are errors
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
+
+test: test-rust test-client test-e2e test-infra ## run every test
+
+test-rust: .system-tools ## unit, property and integration tests
+	$(CARGO) test
+
+test-client: tools ## the browser module that we ship
+	node --test tests/client/
+
+test-e2e: tools build ## official clients against the real program
+	cd tests/e2e && node --test --test-timeout=900000
+
+test-infra: tools ## the CloudFormation templates, checked and deployed on an emulator
+	.venv/bin/pytest -q tests/infra
+
+bench: benches/cost/node/node_modules/.installed ## what delivery costs, beside Node's socket.io (two idle cores)
+	ulimit -n $$(ulimit -Hn) && $(CARGO) bench --bench cost
+
+tools: .venv/.installed .venv-checkov/.installed .venv-schemathesis/.installed tests/e2e/node_modules/.installed
+
+.system-tools: tests/install.sh
+	tests/install.sh
+	touch $@
+
+.venv/.installed: tests/requirements.txt | .system-tools
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install -q -r tests/requirements.txt
+	touch $@
+
+.venv-checkov/.installed: tests/requirements-checkov.txt | .system-tools
+	$(PYTHON) -m venv .venv-checkov
+	.venv-checkov/bin/pip install -q -r tests/requirements-checkov.txt
+	touch $@
+
+.venv-schemathesis/.installed: tests/requirements-schemathesis.txt | .system-tools
+	$(PYTHON) -m venv .venv-schemathesis
+	.venv-schemathesis/bin/pip install -q -r tests/requirements-schemathesis.txt
+	touch $@
+
+tests/e2e/node_modules/.installed: tests/e2e/package-lock.json | .system-tools
+	cd tests/e2e && npm ci --no-progress
+	touch $@
+
+benches/cost/node/node_modules/.installed: benches/cost/node/package-lock.json
+	cd benches/cost/node && npm ci --no-progress
+	touch $@
+
+docs: ## write the table of settings in the README
+	UPDATE_DOCS=1 $(CARGO) test --test configuration
+
+clean: ## remove what was built and installed here
+	rm -rf target .venv .venv-checkov .venv-schemathesis .system-tools tests/e2e/node_modules benches/cost/node/node_modules

@@ -1,0 +1,93 @@
+//! The README's table of settings is what `--help` says. `make docs` writes it anew.
+
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used)]
+
+use std::{collections::BTreeMap, fmt::Write, fs, path::Path, process::Command};
+
+use clap::{Arg, CommandFactory};
+use photoshare_server::config::Cli;
+
+const BEGIN: &str = "<!-- settings: written by `make docs` -->\n";
+const END: &str = "<!-- settings: end -->\n";
+
+#[test]
+fn the_readme_lists_every_setting_as_help_does() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = fs::read_to_string(&path).unwrap();
+    let (before, rest) = readme.split_once(BEGIN).expect("the README has a place for the settings");
+    let (written, after) = rest.split_once(END).expect("the place has an end");
+    let table = table();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, format!("{before}{BEGIN}{table}{END}{after}")).unwrap();
+    } else {
+        assert!(written == table, "run `make docs`; the table should be:\n{table}");
+    }
+}
+
+#[test]
+fn every_mistake_is_named_at_once_and_nothing_is_bound() {
+    let output = Command::new(env!("CARGO_BIN_EXE_photoshare"))
+        .args(["serve"])
+        .envs([("PORT", "abc"), ("VIEW_URL_SECS", "-1"), ("AUTH_JWT_SECRET", "short")])
+        .envs([("S3_KEY_PREFIX", "no-slash"), ("UPLOAD_CONTENT_TYPES", "image/svg+xml")])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    let said = String::from_utf8(output.stderr).unwrap();
+    for name in [
+        "PORT",
+        "VIEW_URL_SECS",
+        "AUTH_JWT_SECRET",
+        "S3_BUCKET",
+        "SQS_QUEUE_URL",
+        "S3_KEY_PREFIX",
+        "UPLOAD_CONTENT_TYPES",
+    ] {
+        assert!(said.contains(&format!("\n  {name} ")), "{name} is not named in: {said}");
+    }
+    assert!(!said.contains("short"), "a secret is said: {said}");
+}
+
+#[test]
+fn trap_26_without_a_port_serve_says_so() {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_photoshare")).arg("serve").env_remove("PORT").output().unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("PORT must be set"));
+}
+
+/// A row for each setting: its variable, where it holds, its default, what it is.
+fn table() -> String {
+    let mut rows: BTreeMap<String, (Vec<String>, Vec<String>, String)> = BTreeMap::new();
+    for command in Cli::command().get_subcommands() {
+        for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+            let Some(variable) = argument.get_env() else { continue };
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            let row = rows.entry(variable.to_string_lossy().into_owned()).or_default();
+            row.0.push(command.get_name().to_owned());
+            row.1.push(default(argument));
+            row.2 = help.replace('|', "\\|");
+        }
+    }
+    let mut table = String::from("| variable | of | default | what |\n| --- | --- | --- | --- |\n");
+    for (variable, (commands, mut defaults, help)) in rows {
+        let of = commands.join(", ");
+        let distinct: std::collections::BTreeSet<_> = defaults.iter().collect();
+        let default = if distinct.len() == 1 {
+            defaults.remove(0)
+        } else {
+            let each =
+                commands.iter().zip(&defaults).map(|(command, default)| format!("{command}: {default}"));
+            each.collect::<Vec<_>>().join("; ")
+        };
+        let _ = writeln!(table, "| `{variable}` | {of} | {default} | {help} |");
+    }
+    table
+}
+
+fn default(argument: &Arg) -> String {
+    let values: Vec<_> = argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
+    let value = values.join(",");
+    if value.is_empty() { "none".into() } else { format!("`{}`", value.replace(',', ", ")) }
+}

@@ -1,0 +1,122 @@
+// Engine.IO by hand: what goes over the wire when no library helps.
+// https://socket.io/docs/v4/engine-io-protocol/ (version 4)
+// https://github.com/socketio/engine.io-protocol/tree/v3 (version 3, also meant when no EIO is given)
+
+import { WebSocket } from 'ws';
+import { Inbox } from './inbox.mjs';
+import { DEADLINE_MS } from './wait.mjs';
+
+/** Engine.IO packets to Inbox entries; the Socket.IO event's own name for events. */
+class Raw {
+  inbox = new Inbox();
+
+  constructor(url, { eio, query = {} } = {}) {
+    this.base = url;
+    this.eio = eio;
+    this.query = { ...(eio && { EIO: String(eio) }), ...query };
+  }
+
+  /** Connected to the namespace `/`. */
+  async opened() {
+    await this.inbox.find('connected');
+  }
+
+  receive(packet) {
+    if (packet.startsWith('0')) {
+      this.session = JSON.parse(packet.slice(1));
+      this.inbox.push('open', this.session);
+      if (this.eio === 4) this.send('40');
+    } else if (packet === '2' || packet.startsWith('2probe')) {
+      this.send(`3${packet.slice(1)}`);
+    } else if (packet.startsWith('42')) {
+      const [name, data] = JSON.parse(packet.slice(2));
+      this.inbox.push(name, data);
+    } else if (packet.startsWith('43')) {
+      const [, id, args] = /^43(\d+)(.*)$/.exec(packet);
+      this.inbox.push('ack', { id: Number(id), answer: JSON.parse(args)[0] });
+    } else if (packet.startsWith('40')) {
+      this.inbox.push('connected', packet.slice(2));
+    } else {
+      this.inbox.push('packet', packet);
+    }
+  }
+
+  address(more = {}) {
+    return `${this.base}/socket.io/?${new URLSearchParams({ ...this.query, ...more })}`;
+  }
+}
+
+/** Long-polling with fetch. */
+export class RawPolling extends Raw {
+  #stop = new AbortController();
+  #sending = Promise.resolve();
+
+  constructor(url, options) {
+    super(url, options);
+    this.#poll();
+  }
+
+  /** Sends packets in one request, after those before. */
+  send(...packets) {
+    const body = this.eio === 4 ? packets.join('\x1e') : packets.map((packet) => `${packet.length}:${packet}`).join('');
+    this.#sending = this.#sending.then(async () => {
+      const response = await this.#fetch({ method: 'POST', headers: { 'content-type': 'text/plain;charset=UTF-8' }, body });
+      this.inbox.push('post', { status: response.status, text: await response.text() });
+    }).catch((error) => this.inbox.push('ended', error.message));
+  }
+
+  close() {
+    this.#stop.abort();
+  }
+
+  async #poll() {
+    try {
+      while (!this.#stop.signal.aborted) {
+        const response = await this.#fetch();
+        const text = await response.text();
+        if (response.status !== 200) throw new Error(`${response.status} ${text}`);
+        for (const packet of this.#packets(text)) this.receive(packet);
+      }
+    } catch (error) {
+      this.inbox.push('ended', error.message);
+    }
+  }
+
+  #fetch(init = {}) {
+    const address = this.address({ transport: 'polling', ...(this.session && { sid: this.session.sid }) });
+    return fetch(address, { ...init, signal: this.#stop.signal });
+  }
+
+  *#packets(text) {
+    if (this.eio === 4) {
+      yield* text.split('\x1e');
+      return;
+    }
+    for (let rest = text; rest !== '';) {
+      const colon = rest.indexOf(':');
+      const end = colon + 1 + Number(rest.slice(0, colon));
+      yield rest.slice(colon + 1, end);
+      rest = rest.slice(end);
+    }
+  }
+}
+
+/** A WebSocket from the first byte. */
+export class RawWebSocket extends Raw {
+  constructor(url, options = {}) {
+    super(url, options);
+    const address = this.address({ transport: 'websocket' }).replace(/^http/, 'ws');
+    this.socket = new WebSocket(address, { handshakeTimeout: DEADLINE_MS, headers: options.headers });
+    this.socket.on('message', (data) => this.receive(data.toString()));
+    this.socket.on('close', (code) => this.inbox.push('ended', code));
+    this.socket.on('error', (error) => this.inbox.push('ended', error.message));
+  }
+
+  send(...packets) {
+    for (const packet of packets) this.socket.send(packet);
+  }
+
+  close() {
+    this.socket.terminate();
+  }
+}

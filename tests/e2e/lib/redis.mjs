@@ -1,0 +1,81 @@
+// A Redis of one's own (Debian: apt-get install redis-server), which can be stopped, emptied and set back.
+
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createConnection } from 'node:net';
+import { once } from 'node:events';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { freePort } from './ministack.mjs';
+import { Child } from './process.mjs';
+import { until, within } from './wait.mjs';
+
+export class Redis {
+  static async start() {
+    const redis = new Redis();
+    redis.port = await freePort();
+    redis.folder = await mkdtemp(join(tmpdir(), 'photoshare-redis-'));
+    await redis.#launch();
+    return redis;
+  }
+
+  get url() {
+    return `redis://127.0.0.1:${this.port}`;
+  }
+
+  async #launch() {
+    this.child = new Child('redis-server', ['--port', this.port, '--bind', '127.0.0.1', '--save', '', '--dir', this.folder].map(String));
+    const answers = () => this.ask('PING').then((answer) => answer === '+PONG', () => false);
+    await this.child.orEnd(until(answers, 'redis-server to answer'), 'it answered');
+  }
+
+  /** Asks by an inline command; the first line of the answer. */
+  async ask(command) {
+    const socket = createConnection(this.port, '127.0.0.1');
+    try {
+      socket.write(`${command}\r\n`);
+      const [answer] = await within(once(socket, 'data'), `Redis to answer ${command}`);
+      return answer.toString().split('\r\n')[0];
+    } finally {
+      socket.destroy();
+    }
+  }
+
+  /** It hangs: connections stay open, nothing is answered. */
+  pause() {
+    this.child.process.kill('SIGSTOP');
+  }
+
+  resume() {
+    this.child.process.kill('SIGCONT');
+  }
+
+  /** Keeps what is in it for the next start. */
+  async snapshot() {
+    const answer = await this.ask('SAVE');
+    if (answer !== '+OK') throw new Error(answer);
+  }
+
+  /** Ends in order: nothing is appended between the snapshot and the end. */
+  async shutDown() {
+    const socket = createConnection(this.port, '127.0.0.1');
+    socket.on('error', () => {});
+    socket.end('SHUTDOWN SAVE\r\n');
+    await within(this.child.exited, 'Redis to shut down');
+  }
+
+  /** Ends at once, keeping nothing but the last snapshot. */
+  kill() {
+    return this.child.end('SIGKILL');
+  }
+
+  /** Begins with what the last snapshot held. */
+  restart() {
+    return this.#launch();
+  }
+
+  async stop() {
+    this.resume();
+    await this.kill();
+    await rm(this.folder, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,57 @@
+// Server-sent events, read by hand so that ids and comments can be looked at.
+// https://html.spec.whatwg.org/multipage/server-sent-events.html
+
+import assert from 'node:assert/strict';
+import { Inbox } from './inbox.mjs';
+import { feedUrl } from './photos.mjs';
+import { within } from './wait.mjs';
+
+/** Opens the feed's stream and waits for its `joined`. */
+export async function openStream(url, feed, { cursor, lastEventId } = {}) {
+  const query = cursor === undefined ? '' : `?${new URLSearchParams({ cursor })}`;
+  const stop = new AbortController();
+  const response = await within(
+    fetch(feedUrl(url, feed, `/events${query}`), {
+      headers: { accept: 'text/event-stream', ...(lastEventId !== undefined && { 'last-event-id': lastEventId }) },
+      signal: stop.signal,
+    }),
+    'the stream to open',
+  );
+  assert.equal(response.status, 200);
+  const stream = { response, inbox: new Inbox(), ids: new Map(), close: () => stop.abort() };
+  read(response.body, stream).then(
+    () => stream.inbox.push('ended', 'by the server'),
+    (error) => stream.inbox.push('ended', error.message),
+  );
+  await stream.inbox.find('joined');
+  return stream;
+}
+
+async function read(body, { inbox, ids }) {
+  const decoder = new TextDecoder();
+  let text = '';
+  let lastId = '';
+  for await (const chunk of body) {
+    text += decoder.decode(chunk, { stream: true });
+    const blocks = text.replaceAll('\r\n', '\n').split('\n\n');
+    text = blocks.pop();
+    for (const block of blocks) {
+      const fields = fieldsOf(block);
+      if (fields.id !== undefined) lastId = fields.id;
+      if (fields.data === undefined) continue;
+      const data = JSON.parse(fields.data);
+      ids.set(data, lastId);
+      inbox.push(fields.event ?? 'message', data);
+    }
+  }
+}
+
+function fieldsOf(block) {
+  const fields = {};
+  for (const line of block.split('\n')) {
+    const [, name, value] = /^([^:]*):? ?(.*)$/s.exec(line);
+    if (name === '') continue;
+    fields[name] = name === 'data' && fields.data !== undefined ? `${fields.data}\n${value}` : value;
+  }
+  return fields;
+}

@@ -1,0 +1,86 @@
+// The app as it stands in people's pockets: it must work without a change.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { onEachBackend } from './lib/backends.mjs';
+import { closing, connect2, connect4 } from './lib/clients.mjs';
+import { RawPolling, RawWebSocket } from './lib/engineio.mjs';
+import { newFeed, photo, upload } from './lib/photos.mjs';
+import { assertProblem, assertUploaded } from './lib/shapes.mjs';
+
+const RAW_CLIENTS = { polling: RawPolling, WebSocket: RawWebSocket };
+
+onEachBackend('old apps', (backend) => {
+  for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']]) {
+    test(`the old app's sequence over ${transports}: only the bucket announces`, async (t) => {
+      const feed = newFeed();
+      const [sender, watcher] = [0, 1].map(() => closing(t, connect2(backend.url, { transports })));
+      // Sent before the connection stands: they leave the moment that it does.
+      for (const app of [sender, watcher]) app.tell('join', feed);
+      await Promise.all([sender, watcher].map((app) => app.inbox.find('joined')));
+
+      sender.tell('uploadNotification', feed);
+      assert.deepEqual(await sender.ask('uploadNotification', feed), {});
+      assert.deepEqual(watcher.inbox.named('imageUploaded'), []);
+
+      const picture = photo();
+      const grant = await upload(backend.url, feed, picture);
+      for (const app of [sender, watcher]) {
+        assertUploaded(await app.inbox.find('imageUploaded'), grant, picture.bytes.length);
+        await app.ask('leave', feed);
+        assert.equal(app.inbox.named('imageUploaded').length, 1);
+        assert.deepEqual(app.inbox.named('problem'), []);
+      }
+    });
+  }
+
+  test('uploadNotification from a new client announces nothing either', async (t) => {
+    const feed = newFeed();
+    const client = closing(t, connect4(backend.url));
+    await client.ask('join', feed);
+    client.tell('uploadNotification', feed);
+    assert.deepEqual(await client.ask('uploadNotification', feed), {});
+    const { key } = await upload(backend.url, feed);
+    await client.inbox.find('imageUploaded');
+    await client.ask('leave', feed);
+    assert.deepEqual(client.inbox.named('imageUploaded').map((event) => event.key), [key]);
+    assert.deepEqual(client.inbox.named('problem'), []);
+  });
+
+  for (const [transport, Client] of Object.entries(RAW_CLIENTS)) {
+    for (const eio of [undefined, 3, 4]) {
+      const asked = eio ? `EIO=${eio}` : 'no EIO';
+
+      test(`trap 33: ${asked} over ${transport} is given a session of its protocol`, async (t) => {
+        const client = closing(t, new Client(backend.url, { eio }));
+        const session = await client.inbox.find('open');
+        assert.equal(typeof session.sid, 'string');
+        assert.ok(Array.isArray(session.upgrades));
+        assert.ok(session.pingInterval + session.pingTimeout < 55_000, 'pings keep a router from hanging up');
+        await client.opened();
+        // Only version 4 answers the connection with an id.
+        const { sid } = JSON.parse((await client.inbox.find('connected')) || '{}');
+        assert.equal(typeof sid, eio === 4 ? 'string' : 'undefined');
+      });
+
+      test(`trap 33: ${asked} over ${transport} joins the moment it is connected`, async (t) => {
+        const feed = newFeed();
+        const client = closing(t, new Client(backend.url, { eio }));
+        await client.opened();
+        client.send(`42${JSON.stringify(['join', feed])}`, `421${JSON.stringify(['uploadNotification', feed])}`);
+        assert.equal((await client.inbox.find('joined')).feed, feed);
+        assert.deepEqual(await client.inbox.find('ack'), { id: 1, answer: {} });
+        const picture = photo();
+        const grant = await upload(backend.url, feed, picture);
+        assertUploaded(await client.inbox.find('imageUploaded'), grant, picture.bytes.length);
+      });
+
+      test(`trap 33: ${asked} over ${transport} is refused aloud`, async (t) => {
+        const client = closing(t, new Client(backend.url, { eio }));
+        await client.opened();
+        client.send('42["join","a/b"]');
+        assertProblem(await client.inbox.find('problem'), 'invalid-feed', 400);
+      });
+    }
+  }
+});

@@ -1,0 +1,154 @@
+// The real Uppy with its S3 plugin, in a real browser, against the Companion-shaped endpoints.
+
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import { after, before, test } from 'node:test';
+import { build } from 'esbuild';
+import { chromium } from 'playwright-core';
+import { onEachBackend } from './lib/backends.mjs';
+import { closing, connect4 } from './lib/clients.mjs';
+import { download, jpeg, listPhotos, newFeed } from './lib/photos.mjs';
+import { DEADLINE_MS, until } from './lib/wait.mjs';
+
+const CHROMIUM_ARGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+  '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+const PART = 5 * 1024 * 1024;
+
+/** A page of another origin, with Uppy and nothing else. */
+async function startPage() {
+  const { outputFiles: [script] } = await build({
+    stdin: {
+      contents: 'import Uppy from "@uppy/core"; import AwsS3 from "@uppy/aws-s3"; globalThis.Uppy = Uppy; globalThis.AwsS3 = AwsS3;',
+      resolveDir: import.meta.dirname,
+    },
+    bundle: true, write: false, format: 'iife',
+  });
+  const page = createServer(({ url }, response) => {
+    const isScript = url === '/uppy.js';
+    response.writeHead(200, { 'content-type': isScript ? 'text/javascript' : 'text/html' });
+    response.end(isScript ? script.contents : '<!doctype html><title>Uppy</title><link rel="icon" href="data:,"><script src="/uppy.js"></script>');
+  }).listen(0, '127.0.0.1');
+  await once(page, 'listening');
+  return page;
+}
+
+onEachBackend('Uppy', (backend) => {
+  let site;
+  let browser;
+  before(async () => {
+    site = await startPage();
+    browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: CHROMIUM_ARGS });
+  });
+  after(async () => {
+    await browser?.close();
+    site?.close();
+  });
+
+  /** A page with an Uppy for `feed`; its requests are kept. */
+  async function visit(t, feed) {
+    const context = await browser.newContext();
+    t.after(() => context.close());
+    const page = await context.newPage();
+    page.setDefaultTimeout(3 * DEADLINE_MS);
+    const requests = [];
+    page.on('request', (request) => requests.push(`${request.method()} ${new URL(request.url()).pathname}`));
+    await page.goto(`http://127.0.0.1:${site.address().port}/`);
+    await page.evaluate((companionEndpoint) => {
+      globalThis.uppy = new Uppy().use(AwsS3, {
+        companionEndpoint,
+        shouldUseMultipart: (file) => file.size > 5 * 1024 * 1024,
+        getChunkSize: () => 5 * 1024 * 1024,
+      });
+      globalThis.told = { parts: 0, errors: [] };
+      uppy.on('s3-multipart:part-uploaded', () => { told.parts += 1; });
+      uppy.on('upload-error', (file, error) => told.errors.push(error.message));
+    }, `${backend.url}/v1/feeds/${encodeURIComponent(feed)}`);
+    return { page, requests };
+  }
+
+  /** Adds a JPEG of `size` bytes: a real head, and a tail of one byte over and over. */
+  const add = (page, size) => page.evaluate(async ([head, size]) => {
+    const bytes = new Uint8Array(size).fill(7);
+    bytes.set(Uint8Array.from(atob(head), (c) => c.charCodeAt(0)));
+    uppy.addFile({ name: 'IMG_1.JPG', type: 'image/jpeg', data: new Blob([bytes], { type: 'image/jpeg' }), meta: { caption: 'By Uppy 🌻' } });
+  }, [jpeg({ width: 40, height: 30 }).toString('base64'), size]);
+
+  async function joined(t, feed) {
+    const client = closing(t, connect4(backend.url));
+    await client.ask('join', feed);
+    return client;
+  }
+
+  async function assertArrived(client, feed, size) {
+    const event = await client.inbox.find('imageUploaded');
+    assert.equal(event.size, size);
+    assert.deepEqual([event.width, event.height, event.filename, event.caption], [40, 30, 'IMG_1.JPG', 'By Uppy 🌻']);
+    assert.equal((await download(event.url)).length, size);
+    assert.deepEqual((await listPhotos(backend.url, feed)).photos.map(({ key }) => key), [event.key]);
+    return event;
+  }
+
+  test('sends a small photo by POST', async (t) => {
+    const feed = newFeed('Größe 1');
+    const client = await joined(t, feed);
+    const { page, requests } = await visit(t, feed);
+    await add(page, 50_000);
+    const { successful, failed } = await page.evaluate(async () => {
+      const result = await uppy.upload();
+      return { successful: result.successful.map(({ response }) => response), failed: result.failed.length, errors: told.errors };
+    });
+    assert.equal(failed, 0);
+    const event = await assertArrived(client, feed, 50_000);
+    assert.equal(successful[0].body.key, event.key);
+    assert.ok(!requests.some((request) => request.includes('/multipart')), requests.join('\n'));
+  });
+
+  test('sends 30 MB in parts', async (t) => {
+    const feed = newFeed();
+    const client = await joined(t, feed);
+    const { page, requests } = await visit(t, feed);
+    const size = 30_000_000;
+    await add(page, size);
+    const told = await page.evaluate(async () => ({ failed: (await uppy.upload()).failed.length, ...globalThis.told }));
+    assert.deepEqual(told, { failed: 0, parts: Math.ceil(size / PART), errors: [] });
+    const event = await assertArrived(client, feed, size);
+    assert.match(event.eTag, /-6$/);
+    assert.ok(requests.some((request) => request.endsWith('/complete')));
+  });
+
+  test('goes on after a pause with the parts that are missing', async (t) => {
+    const feed = newFeed();
+    const client = await joined(t, feed);
+    const { page, requests } = await visit(t, feed);
+    const size = 30_000_000;
+    await add(page, size);
+    await page.evaluate(() => new Promise((resolve) => {
+      uppy.on('s3-multipart:part-uploaded', () => { if (told.parts === 2) { uppy.pauseAll(); resolve(); } });
+      globalThis.uploading = uppy.upload();
+    }));
+    const before = requests.length;
+    const failed = await page.evaluate(async () => {
+      uppy.resumeAll();
+      return (await globalThis.uploading).failed.length;
+    });
+    assert.equal(failed, 0);
+    await assertArrived(client, feed, size);
+    const listed = requests.slice(before).find((request) => /^GET .*\/multipart\/[^/]+$/.test(request));
+    assert.ok(listed, 'it asks for the parts that are there');
+    const parts = requests.filter((request) => /^GET .*\/multipart\/[^/]+\/\d+$/.test(request)).length;
+    assert.ok(parts <= Math.ceil(size / PART) + 1, `${parts} parts were signed`);
+  });
+
+  test('takes back what it is told to cancel', async (t) => {
+    const feed = newFeed();
+    const { page, requests } = await visit(t, feed);
+    await add(page, 30_000_000);
+    await page.evaluate(() => new Promise((resolve) => {
+      uppy.on('s3-multipart:part-uploaded', () => { uppy.cancelAll(); resolve(); });
+      uppy.upload().catch(() => {});
+    }));
+    await until(() => requests.some((request) => /^DELETE .*\/multipart\//.test(request)), 'the abort');
+    assert.deepEqual((await listPhotos(backend.url, feed)).photos, []);
+  });
+}, { parameters: { AllowedOrigins: '*' }, env: { ALLOWED_ORIGINS: '*' } });

@@ -1,0 +1,220 @@
+"""photos.yaml, deployed by the README's lines: events flow, and what may not happen does not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import requests
+from botocore.exceptions import ClientError
+
+FAMILIES = {"s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:LifecycleExpiration:*"}
+
+
+def attributes(cloud, output="QueueUrl"):
+    url = cloud.outputs()[output]
+    return cloud.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+
+
+def resources(cloud):
+    found = cloud.client("cloudformation").describe_stack_resources(StackName="photoshare")
+    return {r["LogicalResourceId"] for r in found["StackResources"]}
+
+
+def test_the_settings_name_what_was_made(photos):
+    settings = dict(line.split("=", 1) for line in photos.run("settings").splitlines())
+    assert settings == {
+        "S3_BUCKET": "photoshare-000000000000-eu-west-1",
+        "SQS_QUEUE_URL": photos.outputs()["QueueUrl"],
+        "AWS_REGION": "eu-west-1",
+    }
+    photos.client("s3").head_bucket(Bucket=settings["S3_BUCKET"])
+    assert attributes(photos)["QueueArn"] == photos.outputs()["QueueArn"]
+    assert attributes(photos, "DeadLetterQueueUrl")["QueueArn"] == photos.outputs()["DeadLetterQueueArn"]
+
+
+def test_stored_and_removed_photos_reach_the_queue(photos):
+    s3, bucket = photos.client("s3"), photos.outputs()["BucketName"]
+    first = next(photos.messages())
+    assert (first["Event"], first["Bucket"]) == ("s3:TestEvent", bucket)
+
+    photos.put("summer/a b+c.jpg")
+    (record,) = next(photos.messages())["Records"]
+    assert record["eventName"] == "ObjectCreated:Put"
+    assert record["s3"]["bucket"]["name"] == bucket
+    assert record["s3"]["object"]["key"] == "summer/a+b%2Bc.jpg"
+    assert record["s3"]["object"]["size"] == len(b"photo")
+    assert record["s3"]["object"]["sequencer"]
+
+    s3.delete_object(Bucket=bucket, Key="summer/a b+c.jpg")
+    (record,) = next(photos.messages())["Records"]
+    assert record["eventName"] == "ObjectRemoved:Delete"
+
+
+def test_all_three_families_are_asked_for(photos):
+    found = photos.client("s3").get_bucket_notification_configuration(Bucket=photos.outputs()["BucketName"])
+    assert {event for c in found["QueueConfigurations"] for event in c["Events"]} == FAMILIES
+
+
+def test_only_keys_below_the_prefix_are_told(cloud):
+    cloud.run("deploy", KeyPrefix="prod/photos/")
+    for key in ("summer/1.jpg", "prod/summer/2.jpg", "prod/photos/summer/3.jpg"):
+        cloud.put(key)
+    bucket = cloud.outputs()["BucketName"]
+    cloud.client("s3").delete_object(Bucket=bucket, Key="summer/1.jpg")
+    cloud.client("s3").delete_object(Bucket=bucket, Key="prod/photos/summer/3.jpg")
+    told = cloud.told_until("prod/photos/summer/3.jpg", "ObjectRemoved")
+    assert {key for _, key in told} == {"prod/photos/summer/3.jpg"}
+
+
+def test_a_chosen_name_is_taken(cloud):
+    cloud.run("deploy", BucketName="my-own-photos")
+    assert cloud.outputs()["BucketName"] == "my-own-photos"
+    cloud.put("summer/1.jpg")
+    assert cloud.told_until("summer/1.jpg")
+
+
+def test_a_bad_prefix_or_name_is_refused(cloud):
+    for parameter, value in (("KeyPrefix", "prod"), ("KeyPrefix", "/prod/"), ("KeyPrefix", "../"), ("BucketName", "My.Bucket")):
+        cloud.run("deploy", check=False, **{parameter: value})
+        assert parameter in cloud.complaint, (parameter, value, cloud.complaint)
+
+
+def test_no_other_bucket_can_send_to_the_queue(photos):
+    """SourceArn and SourceAccount at work: S3 asks the queue's policy before it takes a notification."""
+    s3 = photos.client("s3")
+    s3.create_bucket(Bucket="stranger", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    wish = {"QueueConfigurations": [{"QueueArn": photos.outputs()["QueueArn"], "Events": ["s3:ObjectCreated:*"]}]}
+    with pytest.raises(ClientError, match="Unable to validate"):
+        s3.put_bucket_notification_configuration(Bucket="stranger", NotificationConfiguration=wish)
+
+
+def test_pages_of_the_origin_may_upload_and_others_may_not(photos):
+    url = f"{photos.url}/{photos.outputs()['BucketName']}/summer/1.jpg"
+
+    def preflight(origin):
+        wanted = "content-type,if-none-match,x-amz-meta-caption,x-amz-checksum-sha256"
+        headers = {"Origin": origin, "Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": wanted}
+        return requests.options(url, headers=headers, timeout=10)
+
+    allowed = preflight("https://photos.example.com")
+    assert allowed.ok
+    assert allowed.headers["Access-Control-Allow-Origin"] == "https://photos.example.com"
+    assert preflight("https://elsewhere.example.com").status_code == 403
+    rules = photos.client("s3").get_bucket_cors(Bucket=photos.outputs()["BucketName"])["CORSRules"]
+    assert rules[0]["ExposeHeaders"] == ["ETag"]
+
+
+def test_without_an_origin_there_is_no_cors(cloud):
+    cloud.run("deploy", AllowedOrigins="")
+    with pytest.raises(ClientError, match="NoSuchCORSConfiguration"):
+        cloud.client("s3").get_bucket_cors(Bucket=cloud.outputs()["BucketName"])
+
+
+def test_the_bucket_is_closed(photos):
+    block = photos.client("s3").get_public_access_block(Bucket=photos.outputs()["BucketName"])
+    assert all(block["PublicAccessBlockConfiguration"].values())
+    photos.put("summer/1.jpg")
+    url = f"{photos.url}/{photos.outputs()['BucketName']}/summer/1.jpg"
+    assert requests.get(url, timeout=10).status_code == 403
+
+
+def test_a_message_that_nobody_can_handle_becomes_a_dead_letter(cloud):
+    cloud.run("deploy", MaxReceiveCount="3")
+    queue, dead = cloud.outputs()["QueueUrl"], cloud.outputs()["DeadLetterQueueUrl"]
+    sqs = cloud.client("sqs")
+    assert next(cloud.messages())["Event"] == "s3:TestEvent"
+    sqs.send_message(QueueUrl=queue, MessageBody="poison")
+    for _ in range(3):
+        (message,) = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=5)["Messages"]
+        sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0)
+    assert "Messages" not in sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=0)
+    (message,) = sqs.receive_message(QueueUrl=dead, WaitTimeSeconds=5)["Messages"]
+    assert message["Body"] == "poison"
+
+
+def test_the_alarms_watch_both_queues(cloud):
+    topic = cloud.client("sns").create_topic(Name="pager")["TopicArn"]
+    cloud.run("deploy", AlarmTopicArn=topic)
+    alarms = cloud.client("cloudwatch").describe_alarms()["MetricAlarms"]
+    names = {a["MetricName"]: a["Dimensions"][0]["Value"] for a in alarms}
+    assert names == {
+        "ApproximateAgeOfOldestMessage": cloud.outputs()["QueueUrl"].rsplit("/", 1)[1],
+        "ApproximateNumberOfMessagesVisible": cloud.outputs()["DeadLetterQueueUrl"].rsplit("/", 1)[1],
+    }
+    assert all(a["AlarmActions"] == [topic] == a["OKActions"] for a in alarms)
+
+
+def test_versions_are_kept_when_asked_for(cloud):
+    cloud.run("deploy", Versioning="true")
+    s3, bucket = cloud.client("s3"), cloud.outputs()["BucketName"]
+    cloud.put("summer/1.jpg")
+    s3.delete_object(Bucket=bucket, Key="summer/1.jpg")
+    told = cloud.told_until("summer/1.jpg", "ObjectRemoved")
+    assert told[-1] == ("ObjectRemoved:DeleteMarkerCreated", "summer/1.jpg")
+    assert len(s3.list_object_versions(Bucket=bucket)["Versions"]) == 1
+
+
+def test_the_signature_cap_becomes_a_policy(cloud):
+    cloud.run("deploy", MaxSignatureAgeSeconds="3900")
+    policy = json.loads(cloud.client("s3").get_bucket_policy(Bucket=cloud.outputs()["BucketName"])["Policy"])
+    (statement,) = policy["Statement"]
+    assert statement["Sid"] == "RefuseOldSignatures"
+    assert statement["Condition"] == {"NumericGreaterThan": {"s3:signatureAge": "3900000"}}
+
+
+def test_an_update_changes_what_it_names_and_keeps_the_rest(photos):
+    before = attributes(photos)
+    assert (before["VisibilityTimeout"], before["MaximumMessageSize"]) == ("60", "262144")
+    photos.put("summer/before.jpg")
+    photos.run("update")
+    after = attributes(photos)
+    assert after["VisibilityTimeout"] == "90"
+    assert json.loads(after["RedrivePolicy"])["maxReceiveCount"] in (5, "5")
+    assert after["QueueArn"] == before["QueueArn"]
+    rules = photos.client("s3").get_bucket_cors(Bucket=photos.outputs()["BucketName"])["CORSRules"]
+    assert rules[0]["AllowedOrigins"] == ["https://photos.example.com"]
+    photos.put("summer/after.jpg")
+    told = photos.told_until("summer/after.jpg")
+    assert ("ObjectCreated:Put", "summer/before.jpg") in told, "lost by the update"
+
+
+def test_a_change_set_says_what_would_change_and_does_it(photos):
+    said = photos.run("change-set")
+    assert ["Modify", "PhotoBucket"] in [line.split()[:2] for line in said.splitlines()]
+    (stack,) = photos.client("cloudformation").describe_stacks(StackName="photoshare")["Stacks"]
+    assert stack["StackStatus"] == "UPDATE_COMPLETE"
+    assert {"ParameterKey": "PhotoExpirationDays", "ParameterValue": "365"} in stack["Parameters"]
+    photos.put("summer/1.jpg")
+    assert photos.told_until("summer/1.jpg")
+
+
+def test_a_deleted_stack_leaves_photos_and_messages(photos):
+    out = photos.outputs()
+    photos.put("summer/1.jpg")
+    photos.run("delete")
+    stacks = photos.client("cloudformation").describe_stacks()["Stacks"]
+    assert [s for s in stacks if s["StackName"] == "photoshare"] == []
+    assert photos.client("cloudwatch").describe_alarms()["MetricAlarms"] == []
+    assert photos.client("s3").get_object(Bucket=out["BucketName"], Key="summer/1.jpg")["Body"].read() == b"photo"
+    photos.put("summer/2.jpg", bucket=out["BucketName"])
+    told = set()
+    for message in photos.messages(out["QueueUrl"]):
+        told |= {r["s3"]["object"]["key"] for r in message.get("Records", [])}
+        if "summer/2.jpg" in told:
+            break
+    assert told == {"summer/1.jpg", "summer/2.jpg"}
+
+
+def test_a_first_creation_that_fails_leaves_nothing(cloud):
+    """RequireTls at work, too: the emulator's S3 speaks plain HTTP, so the queue refuses it."""
+    cloud.run("deploy", check=False, RequireTls="true")
+    assert "Failed to create/update the stack" in cloud.complaint
+    assert "Unable to validate the following destination configurations" in cloud.why()
+    assert not cloud.client("sqs").list_queues().get("QueueUrls")
+
+
+def test_the_stack_has_what_the_template_says(photos):
+    assert resources(photos) == {
+        "PhotoBucket", "EventQueue", "DeadLetterQueue", "EventQueuePolicy", "EventsWaitAlarm", "DeadLettersAlarm",
+    }  # fmt: skip

@@ -1,0 +1,113 @@
+//! A Redis of one's own, gone with the test. Needs `redis-server` (Debian: `apt-get install redis-server`).
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use photoshare_server::log::{RedisAddress, RedisLog, RedisPrefix, RedisSettings, Retention};
+
+pub struct RedisServer {
+    child: Child,
+    folder: PathBuf,
+    pub port: u16,
+}
+
+impl RedisServer {
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// `arguments` come after those that make it listen in plain.
+    pub async fn start_with(arguments: &[&str]) -> Self {
+        Self::start_on(free_port(), arguments).await
+    }
+
+    pub async fn start_on(port: u16, arguments: &[&str]) -> Self {
+        let folder = std::env::temp_dir().join(format!("photoshare-redis-{}-{port}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let server = Self { child: Self::launch(port, &folder, arguments), folder, port };
+        server.until_it_answers().await;
+        server
+    }
+
+    /// Ends at once and begins with what the last `SAVE` held.
+    pub async fn restart(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.child = Self::launch(self.port, &self.folder, &[]);
+        self.until_it_answers().await;
+    }
+
+    fn launch(port: u16, folder: &Path, arguments: &[&str]) -> Child {
+        Command::new("redis-server")
+            .args([
+                "--port",
+                &port.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--repl-diskless-sync-delay",
+                "0",
+                "--dir",
+            ])
+            .arg(folder)
+            .args(arguments)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed")
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// A log in it, as another process would open it.
+    pub fn log(&self, retention: Retention) -> Arc<RedisLog> {
+        Arc::new(RedisLog::new(settings(&self.url(), 0), retention).unwrap())
+    }
+
+    /// Asks it something by hand.
+    pub async fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
+        let client = redis::Client::open(self.url())?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        let (word, arguments) = words.split_first().expect("a command");
+        redis::cmd(word).arg(arguments).query_async(&mut connection).await
+    }
+
+    async fn until_it_answers(&self) {
+        let answers = async {
+            while self.ask::<()>(&["PING"]).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), answers).await.expect("redis-server answers");
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+pub fn settings(url: &str, wait_replicas: usize) -> RedisSettings {
+    RedisSettings {
+        address: RedisAddress::parse(url, false).unwrap(),
+        prefix: RedisPrefix::parse("test:").unwrap(),
+        wait_replicas,
+        wait: Duration::from_millis(50),
+    }
+}
+
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
