@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 CARGO ?= cargo
 
-.PHONY: help dev build release lint test test-rust test-client test-e2e test-infra bench tools docs clean
+.PHONY: help dev build release lint test test-rust test-client test-e2e test-infra fuzz bench tools docs clean
 
 help: ## show the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,6 +36,13 @@ test-e2e: tools build ## official clients against the real program
 
 test-infra: tools ## the CloudFormation templates, checked and deployed on an emulator
 	.venv/bin/pytest -q tests/infra
+
+# The instruments need a nightly compiler, or one that is told to behave like it.
+FUZZ_SECONDS ?= 300
+fuzz: ## throw bodies at the parser of queue messages, for FUZZ_SECONDS (300); needs cargo-fuzz and clang
+	mkdir -p fuzz/corpus/message_body
+	RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run message_body fuzz/corpus/message_body fuzz/seeds/message_body -- \
+	  -max_total_time=$(FUZZ_SECONDS) -max_len=65536
 
 bench: benches/cost/node/node_modules/.installed ## what delivery costs, beside Node's socket.io (two idle cores)
 	ulimit -n $$(ulimit -Hn) && $(CARGO) bench --bench cost
