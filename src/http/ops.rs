@@ -21,8 +21,8 @@ use serde::Serialize;
 use super::{Context, extract::token};
 use crate::wire::{Problem, ProblemKind};
 
-/// Asks a part whether it is there; the error is for people.
-pub type Part = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+/// Asks a part whether it is there, and why or why not; for people.
+pub type Part = Box<dyn Fn() -> BoxFuture<'static, Result<String, String>> + Send + Sync>;
 
 /// Whether this process can do its work.
 #[derive(Default)]
@@ -57,7 +57,7 @@ impl Readiness {
         let mut ready = !stopping;
         for (name, answer) in answers {
             ready &= answer.is_ok();
-            parts.insert(name, answer.err().unwrap_or_else(|| "ok".into()));
+            parts.insert(name, answer.unwrap_or_else(|why_not| why_not));
         }
         if stopping {
             parts.insert("process", "stopping".into());

@@ -1,6 +1,13 @@
 //! Takes messages from a queue, has them handled, and deletes those that are done.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tokio::{
@@ -16,6 +23,8 @@ use super::{BATCH, Disposition, Health, Message, Queue, QueueError, backoff::Bac
 /// A queue that says "nothing" sooner than this does not wait for messages, and would be asked without
 /// end.
 const TOO_SOON: Duration = Duration::from_secs(1);
+/// Messages that take longer than this are no reason for others to wait.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// Does the work that a message asks for.
 #[async_trait]
@@ -23,8 +32,9 @@ pub trait Handler: Send + Sync + 'static {
     /// Does the work and says what becomes of the message. May be called with the same message twice.
     async fn handle(&self, message: &Message) -> Disposition;
 
-    /// Whether what the work needs is there. Asked after a [`Disposition::Retry`]: nothing is received
-    /// until it says so, since each receive brings a message closer to the dead-letter queue.
+    /// Whether what the work needs is there. Asked after a [`Disposition::Retry`], which may be one
+    /// message's own trouble: nothing is received until it says so, since each receive brings a message
+    /// closer to the dead-letter queue.
     async fn ready(&self) -> bool;
 }
 
@@ -44,6 +54,8 @@ pub struct Consumer {
     pub(super) handler: Arc<dyn Handler>,
     pub(super) config: ConsumerConfig,
     health: Arc<Health>,
+    /// Loops that wait for messages now.
+    receiving: Arc<AtomicUsize>,
 }
 
 /// What a loop learned from one receive and what followed.
@@ -61,7 +73,7 @@ impl Consumer {
     /// A consumer of `queue`.
     #[must_use]
     pub fn new(queue: Arc<dyn Queue>, handler: Arc<dyn Handler>, config: ConsumerConfig) -> Self {
-        Self { queue, handler, config, health: Arc::default() }
+        Self { queue, handler, config, health: Arc::default(), receiving: Arc::default() }
     }
 
     /// What readiness asks.
@@ -73,8 +85,9 @@ impl Consumer {
     /// Runs until `stop`. Then receiving ends, and what is in hand is finished and deleted, or released
     /// when the drain time is over.
     ///
-    /// One loop is always there. While receives come back full another is added, up to the limit; a
-    /// loop beyond the first ends when a receive comes back with nothing, or with trouble.
+    /// One loop is always there. While receives come back full, or all that there are have slow messages
+    /// in hand, another is added, up to the limit; a loop beyond the first ends when a receive comes back
+    /// with nothing, or with trouble.
     pub async fn run(self, stop: CancellationToken) {
         let (grow, mut growing) = mpsc::channel::<()>(1);
         let mut loops = JoinSet::new();
@@ -110,6 +123,7 @@ impl Consumer {
                 Ok(Turn::TooSoon) => _ = pause(&mut backoff, &stop).await,
                 Ok(Turn::Away) => {}
                 Err(error) => {
+                    self.health.failed();
                     metrics::counter!("photoshare_queue_errors_total").increment(1);
                     warn!(error = &error as &dyn std::error::Error, "queue");
                     _ = pause(&mut backoff, &stop).await;
@@ -136,7 +150,10 @@ impl Consumer {
     /// One receive and all that follows from it.
     async fn turn(&self, grow: &mpsc::Sender<()>, stop: &CancellationToken) -> Result<Turn, QueueError> {
         let asked = Instant::now();
-        let messages = self.receive(stop).await?;
+        self.receiving.fetch_add(1, Ordering::Relaxed);
+        let messages = self.receive(stop).await;
+        self.receiving.fetch_sub(1, Ordering::Relaxed);
+        let messages = messages?;
         self.health.answered();
         metrics::counter!("photoshare_queue_messages_received_total").increment(messages.len() as u64);
         let turn = match messages.len() {
@@ -149,11 +166,32 @@ impl Consumer {
             }
             _ => Turn::Some,
         };
-        if self.handle_all(messages, stop).await {
+        if self.work_off(messages, grow, stop).await && !self.handler.ready().await {
             self.health.pause(true);
             return Ok(Turn::Away);
         }
         Ok(turn)
+    }
+
+    /// Deals with what one receive brought, and sees to it that somebody receives meanwhile. Says whether
+    /// something that the work needs was away.
+    async fn work_off(
+        &self,
+        messages: Vec<Message>,
+        grow: &mpsc::Sender<()>,
+        stop: &CancellationToken,
+    ) -> bool {
+        let mut handling = pin!(self.handle_all(messages, stop));
+        loop {
+            tokio::select! {
+                away = &mut handling => return away,
+                () = tokio::time::sleep(SLOW) => {
+                    if self.receiving.load(Ordering::Relaxed) == 0 {
+                        let _ = grow.try_send(());
+                    }
+                }
+            }
+        }
     }
 
     /// Once `stop` is there, what the receive still brings is released: a receive that is simply

@@ -14,6 +14,10 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub struct Health {
     last_answer: Mutex<Instant>,
+    /// It has answered once.
+    heard: AtomicBool,
+    /// It could not be asked, the last time that it was.
+    failing: AtomicBool,
     paused: AtomicBool,
 }
 
@@ -28,19 +32,39 @@ impl Health {
         self.paused.load(Ordering::Relaxed)
     }
 
+    /// Whether it has never answered but refused: what it is asked for, or where, is wrong.
+    pub fn is_refused(&self) -> bool {
+        self.failing.load(Ordering::Relaxed) && !self.heard.load(Ordering::Relaxed)
+    }
+
     pub(super) fn answered(&self) {
+        self.heard.store(true, Ordering::Relaxed);
+        self.failing.store(false, Ordering::Relaxed);
+        self.hear();
+    }
+
+    pub(super) fn failed(&self) {
+        self.failing.store(true, Ordering::Relaxed);
+    }
+
+    fn hear(&self) {
         *self.last_answer.lock().expect("no panic while held") = Instant::now();
     }
 
     pub(super) fn pause(&self, paused: bool) {
         self.paused.store(paused, Ordering::Relaxed);
         // A silence of our own choosing is none of the queue's.
-        self.answered();
+        self.hear();
     }
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Self { last_answer: Mutex::new(Instant::now()), paused: AtomicBool::default() }
+        Self {
+            last_answer: Mutex::new(Instant::now()),
+            heard: AtomicBool::default(),
+            failing: AtomicBool::default(),
+            paused: AtomicBool::default(),
+        }
     }
 }

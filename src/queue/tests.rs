@@ -253,6 +253,26 @@ async fn trap_22_quick_messages_are_deleted_without_waiting_for_a_slow_one() {
     running.stop().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn trap_22_one_slow_message_keeps_no_other_waiting() {
+    let sqs = sqs(|call| match call.nth {
+        0 => Some(Answer::Says(200, messages(["slow"]))),
+        1 | 2 => Some(Answer::SaysAfter(Duration::from_secs(5), messages([format!("quick {}", call.nth)]))),
+        _ => None,
+    });
+    let slow = |message: &Message| if message.id == "slow" { 5 * MINUTE } else { Duration::ZERO };
+    let worker = Worker::new(Disposition::Delete, slow);
+    let running = run(sqs.queue(), &worker);
+    sleep(MINUTE).await;
+    assert_eq!(worker.handled(), ["slow", "quick 1", "quick 2"]);
+    assert!(running.health.silence() < Duration::from_secs(25), "the queue is heard from all the time");
+    sleep(10 * MINUTE).await;
+    let before = sqs.calls("ReceiveMessage").len();
+    sleep(10 * MINUTE).await;
+    assert_eq!(sqs.calls("ReceiveMessage").len() - before, 30, "one loop is left");
+    running.stop().await;
+}
+
 /// An SQS with three messages, whose deletes are answered by `deletes`.
 fn deleting(deletes: impl Fn(usize) -> Answer + Send + Sync + 'static) -> Sqs {
     Sqs::new(move |call| match (call.name.as_str(), call.nth) {

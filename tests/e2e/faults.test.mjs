@@ -151,6 +151,33 @@ describe('faults', { skip: !chosen.includes('serve') }, () => {
     await within(server.stop(), 'the stop');
     dead.release();
   });
+
+  test('trap 25: an SQS that never answers the deletes costs the clients no farewell', async (t) => {
+    const feed = newFeed();
+    const server = await behindProxy(t);
+    const client = await watching(t, server.url, feed);
+    const deleting = proxy.hold('DeleteMessageBatch');
+    await told(client, (await upload(server.url, feed)).key);
+    await deleting.held;
+    await server.stop();
+    await client.inbox.find('reconnect');
+    assert.equal(await client.inbox.find('disconnect'), 'transport close');
+    deleting.release();
+  });
+
+  test('trap 20: readiness says when SQS refuses from the start, and when it was heard from', async (t) => {
+    const refusing = proxy.answer('ReceiveMessage', 403, '{"__type":"AccessDenied"}');
+    const server = await behindProxy(t);
+    const ready = async () => {
+      const response = await fetch(`${server.url}/readyz`);
+      return { status: response.status, queue: (await response.json()).parts.queue };
+    };
+    await until(async () => (await ready()).status === 503, 'not to be ready');
+    assert.match((await ready()).queue, /SQS_QUEUE_URL/);
+    refusing.stop();
+    await until(async () => (await ready()).status === 200, 'to be ready', 60_000);
+    assert.match((await ready()).queue, /^ok, heard from \d+ s ago$/);
+  });
 });
 
 async function grantedBy(server, feed) {
