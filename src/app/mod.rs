@@ -7,9 +7,12 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials, SharedCredentialsProvider},
+};
 use axum::Router;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::OptionFuture};
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
@@ -40,6 +43,9 @@ use upkeep::Log;
 const VISIBILITY: Duration = Duration::from_secs(20);
 /// How long messages in hand may take once the process is told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long clients wait for their farewell because of the poller: somewhat more than what is in hand may
+/// take.
+const POLLER: Duration = Duration::from_secs(7);
 /// Clients come back within this after a shutdown, each at another moment.
 const RECONNECT_SPREAD: Duration = Duration::from_secs(5);
 /// How long connections may take to close.
@@ -79,7 +85,7 @@ pub async fn dev(dev: Dev, metrics: PrometheusHandle) -> anyhow::Result<()> {
         bucket,
         queue: Some(queue),
         page: Some(PageSettings::default()),
-        name_secret: NameSecret::new(keys.secret_access_key.as_bytes()),
+        name_secret: name_secret(&dev.web, &sdk).await,
         extra: http::embedded_bucket(local::BUCKET, store),
     };
     say_hello(&dev, address);
@@ -96,10 +102,7 @@ pub async fn serve(serve: Serve, metrics: PrometheusHandle) -> anyhow::Result<()
     let Serve { common, web, aws, demo_page, poller } = serve;
     let bucket = Bucket::connect(&sdk, &aws.bucket, aws.prefix, common.lives).await?;
     let base = bucket.base().clone();
-    let name_secret = match web.auth.keys.as_ref().and_then(|keys| keys.secret.as_ref()) {
-        Some(secret) => NameSecret::new(secret.expose_secret().as_bytes()),
-        None => NameSecret::random(),
-    };
+    let name_secret = name_secret(&web, &sdk).await;
     let queue = poller.then(|| Arc::new(SqsQueue::new(&sdk, aws.queue_url, VISIBILITY)) as Arc<dyn Queue>);
     let parts = Parts {
         bucket,
@@ -214,7 +217,8 @@ async fn run(
     in_time(async {
         readiness.stop();
         receiving.cancel();
-        tasks.ended("poller").await;
+        // A queue that does not answer must not cost the clients their farewell; it is waited for below.
+        let _ = tokio::time::timeout(POLLER, tasks.ended("poller")).await;
         socketio.say_reconnect(RECONNECT_SPREAD).await;
         streams.cancel();
         accepting.cancel();
@@ -263,7 +267,8 @@ fn readiness(log: &Arc<dyn FeedLog>, consumer: Option<&Consumer>) -> Readiness {
         "log",
         Box::new(move || {
             let log = log.clone();
-            async move { log.ping().await.map_err(|error| error.to_string()) }.boxed()
+            let answer = async move { log.ping().await };
+            answer.map(|answer| answer.map(|()| "ok".into()).map_err(|error| error.to_string())).boxed()
         }),
     );
     if let Some(health) = consumer.map(Consumer::health) {
@@ -272,14 +277,37 @@ fn readiness(log: &Arc<dyn FeedLog>, consumer: Option<&Consumer>) -> Readiness {
     readiness
 }
 
-fn heard_from(health: &Health) -> Result<(), String> {
+fn heard_from(health: &Health) -> Result<String, String> {
     let silence = health.silence();
     if health.is_paused() {
         Err("not received from: the log or the bucket is away".into())
+    } else if health.is_refused() {
+        Err("it refuses: compare SQS_QUEUE_URL, AWS_REGION and what the key may do".into())
     } else if silence >= QUEUE_SILENCE {
         Err(format!("no answer for {} s", silence.as_secs()))
     } else {
-        Ok(())
+        Ok(format!("ok, heard from {} s ago", silence.as_secs()))
+    }
+}
+
+/// What the names of uploads are sealed with: the same in every process and after a restart, or a grant
+/// that one gave is unknown to the next.
+async fn name_secret(web: &Web, sdk: &SdkConfig) -> NameSecret {
+    let tokens = web.auth.keys.as_ref().and_then(|keys| keys.secret.as_ref());
+    if let Some(secret) = web.name_secret.as_ref().or(tokens) {
+        return NameSecret::new(secret.expose_secret().as_bytes());
+    }
+    let provided =
+        sdk.credentials_provider().map(|provider| async move { provider.provide_credentials().await });
+    let credentials = OptionFuture::from(provided).await.and_then(Result::ok);
+    match credentials.filter(|credentials| credentials.session_token().is_none()) {
+        Some(lasting) => NameSecret::new(lasting.secret_access_key().as_bytes()),
+        None => {
+            warn!(
+                "uploads granted here can't be renewed elsewhere or after a restart: set UPLOAD_NAME_SECRET"
+            );
+            NameSecret::random()
+        }
     }
 }
 

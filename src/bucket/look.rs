@@ -56,8 +56,24 @@ impl Bucket {
         let source = format!("{}/{}", self.name, percent_encode(key.as_str().as_bytes(), PATH));
         let copy = self.client.copy_object().bucket(&*self.name).copy_source(source);
         let copy = copy.key(self.quarantine_key(key)).set_copy_source_if_match(e_tag.map(str::to_owned));
-        copy.send().await.map_err(|error| self.failed("CopyObject", &error))?;
-        self.delete(key).await
+        match copy.send().await.map_err(|error| self.failed("CopyObject", &error)) {
+            Err(error) if error.says("PreconditionFailed") => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => self.discard(key, e_tag).await,
+        }
+    }
+
+    /// Deletes `key`, as long as it is what was looked at: what another write left has an event of its own.
+    ///
+    /// # Errors
+    /// When S3 did not do it.
+    pub async fn discard(&self, key: &ObjectKey, e_tag: Option<&str>) -> Result<(), BucketError> {
+        let call = self.client.delete_object().bucket(&*self.name).key(key.as_str());
+        let call = call.set_if_match(e_tag.map(|tag| format!("\"{tag}\"")));
+        match call.send().await.map_err(|error| self.failed("DeleteObject", &error)) {
+            Err(error) if error.says("PreconditionFailed") => Ok(()),
+            done => done.map(drop),
+        }
     }
 
     /// The key's place under our own part of the bucket.

@@ -183,6 +183,16 @@ pub(super) struct WebArgs {
     /// What those without a token may do: view, upload, delete
     #[arg(long, env = "AUTH_ANONYMOUS", default_value = "")]
     pub(super) auth_anonymous: String,
+    /// Secret that the names of uploads are sealed with, the same in all processes, at least 32 bytes; by
+    /// default AUTH_JWT_SECRET, else the AWS secret key, where that is a lasting one
+    #[arg(
+        long,
+        env = "UPLOAD_NAME_SECRET",
+        default_value = "",
+        hide_env_values = true,
+        hide_default_value = true
+    )]
+    pub(super) upload_name_secret: String,
     /// Largest photo, in bytes
     #[arg(long, env = "UPLOAD_MAX_BYTES", default_value = "52428800")]
     pub(super) upload_max_bytes: String,

@@ -14,10 +14,7 @@ use secrecy::SecretString;
 
 use super::{
     Aws, Common, Dev, LogFormat, Poll, Serve, Token, Web,
-    args::{
-        AwsArgs, CommonArgs, DevArgs, DoctorArgs, PollArgs, RedriveArgs, ServeArgs, TokenArgs, TokenKeyArgs,
-        WebArgs,
-    },
+    args::{AwsArgs, CommonArgs, DevArgs, DoctorArgs, PollArgs, RedriveArgs, ServeArgs, TokenArgs, WebArgs},
 };
 use crate::{
     auth::{JwksUrl, KeySources, Order, Rights, Scope, Settings},
@@ -153,7 +150,7 @@ impl Token {
     pub fn judge(args: &TokenArgs) -> Result<Self, Mistakes> {
         let mut judge = Judge::default();
         judge.require("AUTH_JWT_SECRET", &args.keys.auth_jwt_secret, "must be set: it signs the token");
-        let secret = judge.secret(&args.keys).unwrap_or_default();
+        let secret = judge.secret("AUTH_JWT_SECRET", &args.keys.auth_jwt_secret).unwrap_or_default();
         let order = judge.order(args);
         judge.verdict(Self { secret, order })
     }
@@ -272,6 +269,7 @@ impl Judge {
             address: self.address(differing.bind_addr, differing.port),
             auth: self.auth(args, differing.auth),
             origins: self.parsed::<AllowedOrigins>("ALLOWED_ORIGINS", differing.allowed_origins),
+            name_secret: self.secret("UPLOAD_NAME_SECRET", &args.upload_name_secret),
             uploads: UploadRules {
                 max_bytes: self.whole("UPLOAD_MAX_BYTES", &args.upload_max_bytes, 1..=MAX_PUT),
                 content_types: common.content_types.clone(),
@@ -358,7 +356,7 @@ impl Judge {
     }
 
     fn key_sources(&mut self, args: &WebArgs) -> KeySources {
-        let secret = self.secret(&args.tokens);
+        let secret = self.secret("AUTH_JWT_SECRET", &args.tokens.auth_jwt_secret);
         let url = optional(&args.auth_jwks_url);
         if secret.is_none() && url.is_none() {
             self.mistake(
@@ -373,11 +371,11 @@ impl Judge {
         KeySources { secret, jwks }
     }
 
-    fn secret(&mut self, args: &TokenKeyArgs) -> Option<SecretString> {
-        let secret = optional(&args.auth_jwt_secret)?;
+    fn secret(&mut self, name: &'static str, secret: &str) -> Option<SecretString> {
+        let secret = optional(secret)?;
         if secret.len() < MIN_SECRET {
             let must = format!("must have at least {MIN_SECRET} bytes, this one has {}", secret.len());
-            self.mistake("AUTH_JWT_SECRET", must);
+            self.mistake(name, must);
         }
         Some(secret.into())
     }

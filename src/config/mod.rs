@@ -49,6 +49,8 @@ pub struct Web {
     pub auth: AuthSettings,
     /// Who may call from other origins.
     pub origins: AllowedOrigins,
+    /// What the names of uploads are sealed with, where it is said.
+    pub name_secret: Option<SecretString>,
     /// What may be uploaded.
     pub uploads: UploadRules,
     /// Limits of each connection.

@@ -1,9 +1,18 @@
 //! The names that the server gives to uploads.
 //!
 //! `0{12 hex digits of 2^48-1-unix milliseconds}-{20 hex digits}.{extension}`: S3 lists keys in
-//! ascending order, so inverted time puts the newest first. Of the 20 digits, eight are random; twelve are
-//! sealed with a key: the size that was granted, and the proof that this deployment issued the name for
-//! this feed. So a grant can be renewed without anything being kept of it.
+//! ascending order, so inverted time puts the newest first. Of the 20 digits, six tell apart what is named
+//! in the same millisecond; fourteen are sealed with a key: the size that was granted, and the proof that
+//! this deployment issued the name, whole as it stands, for this feed. So a grant can be renewed without
+//! anything being kept of it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
@@ -12,17 +21,26 @@ use sha2::Sha256;
 use super::FeedId;
 
 const INVERTED_FROM: u64 = (1 << 48) - 1;
-/// Bytes of randomness in a name.
-const RANDOM: usize = 4;
-/// Bytes of what is sealed.
-const SEALED: usize = 6;
+/// Bits that tell names of the same millisecond apart.
+const NUMBER_BITS: u32 = 24;
+/// Bits of what is sealed.
+const SEALED_BITS: u32 = 56;
 /// Bits of the size: S3 takes no more than 5 GiB in one PUT. The rest of what is sealed is the proof.
 const SIZE_BITS: u32 = 33;
 const MAX_SIZE: u64 = (1 << SIZE_BITS) - 1;
+/// Digits up to what is sealed: `0`, the time, `-`, the number.
+const STEM: usize = 1 + 12 + 1 + NUMBER_BITS as usize / 4;
+/// How far the clocks of a deployment's processes may lie apart.
+const CLOCKS: Duration = Duration::from_mins(5);
+const MAX_EXTENSION: usize = 8;
 
 /// The key of the proof in issued names.
 #[derive(Clone)]
-pub struct NameSecret(Hmac<Sha256>);
+pub struct NameSecret {
+    mac: Hmac<Sha256>,
+    /// Counts the names of this process: by it no two of them are the same.
+    next: Arc<AtomicU32>,
+}
 
 impl NameSecret {
     /// Derives the key from any secret bytes.
@@ -30,7 +48,9 @@ impl NameSecret {
     pub fn new(secret: &[u8]) -> Self {
         let mut mac = Hmac::new_from_slice(secret).expect("HMAC takes keys of any length");
         mac.update(b"photoshare issued names\0");
-        Self(mac)
+        // Begun anywhere: several processes name at the same time.
+        let first = getrandom::u32().expect("the system has randomness");
+        Self { mac, next: Arc::new(AtomicU32::new(first)) }
     }
 
     /// A key of this process alone: what it proves is forgotten with it.
@@ -41,26 +61,34 @@ impl NameSecret {
         Self::new(&secret)
     }
 
-    /// Seals `size` for the name that begins with `stem`, or opens what was sealed: it is its own inverse.
-    fn seal(&self, feed: &FeedId, stem: &str, value: u64) -> u64 {
-        value ^ (self.hash(feed, stem, 0) & (u64::MAX >> (64 - 8 * SEALED)))
+    /// A number that no other name of this process and of that `time` has, and that tells nothing.
+    fn number(&self, feed: &FeedId, time: &str) -> u64 {
+        let next = u64::from(self.next.fetch_add(1, Ordering::Relaxed));
+        low(next ^ self.hash(feed, time, "", 0), NUMBER_BITS)
+    }
+
+    /// Seals `value` for the name of that `stem` and `extension`, or opens it: it is its own inverse.
+    fn seal(&self, feed: &FeedId, stem: &str, extension: &str, value: u64) -> u64 {
+        value ^ low(self.hash(feed, stem, extension, 0), SEALED_BITS)
     }
 
     /// Fills the bits above the size.
-    fn proof(&self, feed: &FeedId, stem: &str, size: u64) -> u64 {
-        let bits = 8 * SEALED - SIZE_BITS as usize;
-        (self.hash(feed, stem, size + 1) & (u64::MAX >> (64 - bits))) << SIZE_BITS
+    fn proof(&self, feed: &FeedId, stem: &str, extension: &str, size: u64) -> u64 {
+        low(self.hash(feed, stem, extension, size + 1), SEALED_BITS - SIZE_BITS) << SIZE_BITS
     }
 
-    fn hash(&self, feed: &FeedId, stem: &str, about: u64) -> u64 {
-        let mut mac = self.0.clone();
-        mac.update(feed.as_str().as_bytes());
-        mac.update(b"/");
-        mac.update(stem.as_bytes());
+    fn hash(&self, feed: &FeedId, stem: &str, extension: &str, about: u64) -> u64 {
+        let mut mac = self.mac.clone();
+        // None of the three holds a slash.
+        mac.update(format!("{feed}/{stem}/{extension}/").as_bytes());
         mac.update(&about.to_be_bytes());
         let hash = mac.finalize().into_bytes();
         hash.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte))
     }
+}
+
+fn low(value: u64, bits: u32) -> u64 {
+    value & (u64::MAX >> (u64::BITS - bits))
 }
 
 /// A new name in `feed` for an object of `content_type` and `size` bytes (0 where it is not known yet).
@@ -73,24 +101,35 @@ pub fn issue_name(
     now: Timestamp,
 ) -> String {
     let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
-    let mut random = [0; RANDOM];
-    getrandom::fill(&mut random).expect("the system has randomness");
-    let stem = format!("0{:012x}-{}", INVERTED_FROM.saturating_sub(millis), hex::encode(random));
-    let size = size.min(MAX_SIZE);
-    let sealed = secret.seal(feed, &stem, secret.proof(feed, &stem, size) | size);
-    format!("{stem}{sealed:012x}.{}", extension(content_type))
+    let time = format!("0{:012x}", INVERTED_FROM.saturating_sub(millis));
+    let stem = format!("{time}-{:06x}", secret.number(feed, &time));
+    let (size, extension) = (size.min(MAX_SIZE), extension(content_type));
+    let value = secret.proof(feed, &stem, &extension, size) | size;
+    format!("{stem}{:014x}.{extension}", secret.seal(feed, &stem, &extension, value))
 }
 
-/// The size that `name` was issued for; `None` when this deployment did not issue it for `feed`.
+/// The size that `name` was issued for; `None` when this deployment did not issue it for `feed`, or not
+/// yet: nobody finds by trying a name that stands before all others for long.
 #[must_use]
-pub fn issued_size(secret: &NameSecret, feed: &FeedId, name: &str) -> Option<u64> {
-    let (stem, rest) = name.split_at_checked(1 + 12 + 1 + 2 * RANDOM)?;
-    let (sealed, extension) = rest.split_at_checked(2 * SEALED)?;
-    let digits = sealed.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let opened = secret.seal(feed, stem, u64::from_str_radix(sealed, 16).ok().filter(|_| digits)?);
+pub fn issued_size(secret: &NameSecret, feed: &FeedId, name: &str, now: Timestamp) -> Option<u64> {
+    let (digits, extension) = name.split_once('.')?;
+    let (stem, sealed) = digits.split_at_checked(STEM)?;
+    let (time, number) = stem.strip_prefix('0')?.split_once('-')?;
+    let extends = (1..=MAX_EXTENSION).contains(&extension.len())
+        && extension.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let [time, _, sealed] = [(time, 12), (number, 6), (sealed, 14)].map(|(text, digits)| hex(text, digits));
+    let begun = i64::try_from(INVERTED_FROM - time?).ok()?;
+    let opened = secret.seal(feed, stem, extension, sealed?);
     let size = opened & MAX_SIZE;
-    let proved = opened & !MAX_SIZE == secret.proof(feed, stem, size);
-    (proved && extension.starts_with('.')).then_some(size)
+    let proved = opened & !MAX_SIZE == secret.proof(feed, stem, extension, size);
+    let past = Timestamp::from_millisecond(begun).is_ok_and(|begun| begun <= now + CLOCKS);
+    (extends && proved && past).then_some(size)
+}
+
+/// A number of so many digits, in lower case.
+fn hex(text: &str, digits: usize) -> Option<u64> {
+    let fits = text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    u64::from_str_radix(text, 16).ok().filter(|_| fits)
 }
 
 /// Whether an object of `content_type` may be stored under an issued `name`: its extension says so.
@@ -104,7 +143,7 @@ fn extension(content_type: &str) -> String {
     let subtype = content_type.split_once('/').map_or("", |(_, subtype)| subtype);
     match subtype {
         "jpeg" => "jpg".into(),
-        _ if (1..=8).contains(&subtype.len())
+        _ if (1..=MAX_EXTENSION).contains(&subtype.len())
             && subtype.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) =>
         {
             subtype.into()
@@ -142,14 +181,43 @@ mod tests {
 
     #[test]
     fn only_our_own_names_of_that_feed_are_known_again() {
-        let secret = NameSecret::new(b"s");
-        let name = issue_name(&secret, &feed("a"), "image/png", 52_428_800, Timestamp::now());
-        assert_eq!(issued_size(&secret, &feed("a"), &name), Some(52_428_800));
-        assert_eq!(issued_size(&secret, &feed("b"), &name), None);
-        assert_eq!(issued_size(&NameSecret::new(b"t"), &feed("a"), &name), None);
-        for foreign in ["", "a.jpg", "é", &name[..30], &name.replace('-', "_")] {
-            assert_eq!(issued_size(&secret, &feed("a"), foreign), None, "{foreign}");
+        let (secret, now) = (NameSecret::new(b"s"), Timestamp::now());
+        let name = issue_name(&secret, &feed("a"), "image/png", 52_428_800, now);
+        assert_eq!(issued_size(&secret, &feed("a"), &name, now), Some(52_428_800));
+        assert_eq!(issued_size(&secret, &feed("b"), &name, now), None);
+        assert_eq!(issued_size(&NameSecret::new(b"t"), &feed("a"), &name, now), None);
+        for foreign in ["", "a.jpg", "é", &name[..30], &name.replace('-', "_"), &name.to_uppercase()] {
+            assert_eq!(issued_size(&secret, &feed("a"), foreign, now), None, "{foreign}");
         }
+    }
+
+    #[test]
+    fn trap_16_a_name_that_was_altered_is_not_ours() {
+        let (secret, now) = (NameSecret::new(b"s"), Timestamp::now());
+        let name = issue_name(&secret, &feed("a"), "image/jpeg", 5, now);
+        let (digits, _) = name.split_once('.').unwrap();
+        for ending in ["png", "jpg.jpg", "my/own.jpg", "", "JPG", "jpg/x.jpg"] {
+            let altered = format!("{digits}.{ending}");
+            assert_eq!(issued_size(&secret, &feed("a"), &altered, now), None, "{altered}");
+        }
+        assert_eq!(issued_size(&secret, &feed("a"), &format!("0{:012x}{}", 0, &name[13..]), now), None);
+    }
+
+    #[test]
+    fn a_name_of_the_future_is_not_ours() {
+        let (secret, now) = (NameSecret::new(b"s"), Timestamp::now());
+        for (ahead, known) in [(Duration::from_mins(4), true), (Duration::from_mins(6), false)] {
+            let name = issue_name(&secret, &feed("a"), "image/jpeg", 5, now + ahead);
+            assert_eq!(issued_size(&secret, &feed("a"), &name, now).is_some(), known, "{ahead:?}");
+        }
+    }
+
+    #[test]
+    fn no_two_names_of_a_millisecond_are_the_same() {
+        let (secret, now) = (NameSecret::new(b"s"), Timestamp::now());
+        let names = (0..10_000).map(|_| issue_name(&secret, &feed("a"), "image/jpeg", 5, now));
+        let numbers: std::collections::HashSet<_> = names.map(|name| name[..STEM].to_owned()).collect();
+        assert_eq!(numbers.len(), 10_000);
     }
 
     #[test]

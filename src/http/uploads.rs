@@ -153,7 +153,7 @@ pub(super) async fn state(
     // The bucket first: what is told between the two questions is then told as announced.
     let stored = bucket.head(&key).await?;
     let last = context.hub.log().last_of(&key).await?;
-    let issued = issued_size(&context.name_secret, &caller.feed, &name).is_some();
+    let issued = issued_size(&context.name_secret, &caller.feed, &name, Timestamp::now()).is_some();
     judge(&key, stored, last.as_deref(), issued).map(Body)
 }
 
@@ -178,7 +178,7 @@ pub(super) async fn renew(
     caller.check(Right::Upload)?;
     let bucket = context.showcase.bucket();
     let key = ObjectKey::build(bucket.prefix(), &caller.feed, name)?;
-    let Some(size) = issued_size(&context.name_secret, &caller.feed, name) else {
+    let Some(size) = issued_size(&context.name_secret, &caller.feed, name, Timestamp::now()) else {
         return Err(Problem::new(ProblemKind::NotFound, "no grant of this name is known"));
     };
     let asked = match body.0 {

@@ -77,7 +77,7 @@ impl Inspector {
     async fn dispose(&self, bucket: &Bucket, event: &FeedEvent, look: &Look) -> Result<(), Trouble> {
         match self.rules.unwelcome {
             Unwelcome::Keep => {}
-            Unwelcome::Delete => bucket.delete(&event.key).await?,
+            Unwelcome::Delete => bucket.discard(&event.key, look.e_tag.as_deref()).await?,
             Unwelcome::Quarantine => bucket.quarantine(&event.key, look.e_tag.as_deref()).await?,
         }
         Ok(())
