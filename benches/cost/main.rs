@@ -13,11 +13,13 @@
 mod load;
 mod process;
 mod server;
+mod verdict;
 
 use std::time::{Duration, Instant};
 
 use load::{Client, Shared};
 use process::{Kind, Server};
+use verdict::Verdict;
 
 /// What a server is told to publish.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +51,8 @@ const MANY: u32 = 10_000;
 /// Connections that are being made at the same time.
 const AT_ONCE: u32 = 50;
 const JOINS: u32 = 20;
+const STALLED: u32 = 100;
+const BURST: u32 = 10_000;
 /// How long a server that fell behind may take to tell the rest.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -59,15 +63,20 @@ async fn main() -> anyhow::Result<()> {
         return server::serve().await;
     }
     process::pin_load()?;
+    let mut verdict = Verdict::default();
     let wanted = |name: &str| words.is_empty() || words.iter().any(|word| word == name);
     for size in SIZES {
         if wanted(&size.to_string()) {
-            ladder(size, &words).await?;
+            ladder(size, &words, &mut verdict).await?;
         }
     }
     if wanted("many") {
-        many(&words).await?;
+        many(&words, &mut verdict).await?;
     }
+    if wanted("stalled") {
+        stalled(&words).await?;
+    }
+    verdict.print();
     Ok(())
 }
 
@@ -82,12 +91,22 @@ struct Figures {
     cpu: Duration,
     p50: Duration,
     p99: Duration,
-    lost: u64,
+    /// Not told in time.
+    missing: u64,
+    /// Told twice, or not in order.
+    wrong: u64,
     size: u64,
 }
 
+impl Figures {
+    fn sustained(&self, rate: u32, clients: u32) -> bool {
+        let wanted = f64::from(rate) * f64::from(clients);
+        self.missing + self.wrong == 0 && self.per_second > 0.95 * wanted
+    }
+}
+
 /// 1,000 clients in one feed, at each rate.
-async fn ladder(size: usize, words: &[String]) -> anyhow::Result<()> {
+async fn ladder(size: usize, words: &[String], verdict: &mut Verdict) -> anyhow::Result<()> {
     let seconds = std::env::var("BENCH_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(8);
     println!("\n## {CLIENTS} clients in one feed, events of {size} bytes\n");
     println!("| events/s | server | deliveries/s | CPU per delivery | p50 | p99 | missing | frame |");
@@ -99,14 +118,15 @@ async fn ladder(size: usize, words: &[String]) -> anyhow::Result<()> {
             let shared = Shared::new();
             listen(connect(&server, CLIENTS, 1, &shared).await?);
             let figures = publish(&server, order, CLIENTS, &shared).await?;
-            row(&rate.to_string(), kind, &figures);
+            row(rate, kind, &figures);
+            verdict.note_step(kind, size, rate, &figures);
         }
     }
     Ok(())
 }
 
 /// 10,000 connections in 2,000 feeds: connecting, lying idle, being told, joining.
-async fn many(words: &[String]) -> anyhow::Result<()> {
+async fn many(words: &[String], verdict: &mut Verdict) -> anyhow::Result<()> {
     let feeds = MANY / 5;
     println!("\n## {MANY} connections, {feeds} feeds of 5\n");
     for kind in kinds(words) {
@@ -119,17 +139,17 @@ async fn many(words: &[String]) -> anyhow::Result<()> {
         let each = server.cpu_since(cpu)? / MANY;
         listen(clients);
         tokio::time::sleep(Duration::from_secs(3)).await;
-        let idle = server.memory()? - before;
+        let idle = (server.memory()? - before) as f64 / f64::from(MANY) / 1024.0;
+        verdict.note_memory(kind, idle);
         println!(
-            "{kind}: {:.0} connects with a join a second ({} µs of CPU each), {:.1} KiB a connection",
+            "{kind}: {:.0} connects with a join a second ({} µs of CPU each), {idle:.1} KiB a connection",
             f64::from(MANY) / took.as_secs_f64(),
             each.as_micros(),
-            idle as f64 / f64::from(MANY) / 1024.0
         );
         let order = Order { feeds, rate: feeds, events: feeds * 8, size: 1200 };
         println!("\n| events/s | server | deliveries/s | CPU per delivery | p50 | p99 | missing | frame |");
         println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
-        row(&feeds.to_string(), kind, &publish(&server, order, 5, &shared).await?);
+        row(feeds, kind, &publish(&server, order, 5, &shared).await?);
         drop(server);
         joins(kind).await?;
     }
@@ -160,6 +180,34 @@ async fn joins(kind: Kind) -> anyhow::Result<()> {
         f64::from(joins) / took.as_secs_f64(),
         cpu.as_secs_f64() * 1e6 / f64::from(joins)
     );
+    Ok(())
+}
+
+/// 100 connections that read nothing beside one that does, while thousands of events are told.
+async fn stalled(words: &[String]) -> anyhow::Result<()> {
+    println!("\n## {STALLED} connections that read nothing, {BURST} events of 1200 bytes\n");
+    println!("| server | memory before | after | a stalled connection | the one that reads: missing | p99 |");
+    println!("| --- | --- | --- | --- | --- | --- |");
+    for kind in kinds(words) {
+        let server = Server::start(kind)?;
+        let shared = Shared::new();
+        let asleep = connect(&server, STALLED, 1, &Shared::new()).await?;
+        listen(connect(&server, 1, 1, &shared).await?);
+        let before = server.memory()?;
+        let order = Order { feeds: 1, rate: 1000, events: BURST, size: 1200 };
+        let figures = publish(&server, order, 1, &shared).await?;
+        let after = server.memory()?;
+        let mib = |bytes: u64| bytes as f64 / 1024.0 / 1024.0;
+        println!(
+            "| {kind} | {:.1} MiB | {:.1} MiB | {:.1} KiB | {} | {:.1} ms |",
+            mib(before),
+            mib(after),
+            after.saturating_sub(before) as f64 / f64::from(STALLED) / 1024.0,
+            figures.missing + figures.wrong,
+            figures.p99.as_secs_f64() * 1e3,
+        );
+        drop(asleep);
+    }
     Ok(())
 }
 
@@ -208,12 +256,13 @@ async fn publish(server: &Server, order: Order, per_feed: u32, shared: &Shared) 
         cpu: cpu.div_f64(tally.received as f64),
         p50: tally.percentile(0.5),
         p99: tally.percentile(0.99),
-        lost: expected - tally.received + tally.out_of_order,
+        missing: expected.saturating_sub(tally.received),
+        wrong: tally.out_of_order,
         size: tally.bytes / tally.received,
     })
 }
 
-fn row(rate: &str, kind: Kind, figures: &Figures) {
+fn row(rate: u32, kind: Kind, figures: &Figures) {
     let millis = |time: Duration| time.as_secs_f64() * 1e3;
     println!(
         "| {rate} | {kind} | {:.0} | {:.2} µs | {:.1} ms | {:.1} ms | {} | {} B |",
@@ -221,7 +270,7 @@ fn row(rate: &str, kind: Kind, figures: &Figures) {
         figures.cpu.as_nanos() as f64 / 1e3,
         millis(figures.p50),
         millis(figures.p99),
-        figures.lost,
+        figures.missing + figures.wrong,
         figures.size
     );
 }

@@ -1,14 +1,17 @@
 // How long after the answer to the PUT an event arrives.
-// usage: node latency.mjs [dev|serve] [photos]
+// usage: node latency.mjs [dev|serve] [photos] [redis]
 
 import { closing, connect4 } from './lib/clients.mjs';
 import { startServe } from './lib/ministack.mjs';
 import { grantFor, newFeed, photo, put } from './lib/photos.mjs';
+import { Redis } from './lib/redis.mjs';
 import { startDev } from './lib/server.mjs';
 
-const [command = 'dev', count = '100'] = process.argv.slice(2);
+const [command = 'dev', count = '100', log = 'memory'] = process.argv.slice(2);
 const ends = [];
-const server = await { dev: startDev, serve: startServe }[command]();
+const redis = log === 'redis' ? await Redis.start() : undefined;
+const env = redis && { REDIS_URL: `redis://127.0.0.1:${redis.port}` };
+const server = await { dev: startDev, serve: startServe }[command]({ env });
 const client = closing({ after: (end) => ends.push(end) }, connect4(server.url));
 const legs = { grant: [], put: [], 'PUT answered to event': [], 'PUT sent to event': [] };
 try {
@@ -20,9 +23,10 @@ try {
 } finally {
   for (const end of ends) end();
   await server.stop();
+  await redis?.stop();
 }
 for (const [leg, times] of Object.entries(legs)) {
-  console.log(`${command} ${leg}: p50 ${percentile(times, 0.5)} ms, p99 ${percentile(times, 0.99)} ms of ${times.length}`);
+  console.log(`${command}, log in ${log}, ${leg}: p50 ${percentile(times, 0.5)} ms, p99 ${percentile(times, 0.99)} ms of ${times.length}`);
 }
 
 async function measure(feed, arrivals) {

@@ -50,6 +50,7 @@ class Raw {
 export class RawPolling extends Raw {
   #stop = new AbortController();
   #sending = Promise.resolve();
+  #reading = Promise.resolve();
 
   constructor(url, options) {
     super(url, options);
@@ -65,6 +66,13 @@ export class RawPolling extends Raw {
     }).catch((error) => this.inbox.push('ended', error.message));
   }
 
+  /** Polls no more once the poll that is under way has come back, until `resume()`. */
+  pause() {
+    this.#reading = new Promise((resolve) => {
+      this.resume = resolve;
+    });
+  }
+
   close() {
     this.#stop.abort();
   }
@@ -72,6 +80,7 @@ export class RawPolling extends Raw {
   async #poll() {
     try {
       while (!this.#stop.signal.aborted) {
+        await this.#reading;
         const response = await this.#fetch();
         const text = await response.text();
         if (response.status !== 200) throw new Error(`${response.status} ${text}`);
@@ -114,6 +123,15 @@ export class RawWebSocket extends Raw {
 
   send(...packets) {
     for (const packet of packets) this.socket.send(packet);
+  }
+
+  /** Reads nothing more, until `resume()`. */
+  pause() {
+    this.socket.pause();
+  }
+
+  resume() {
+    this.socket.resume();
   }
 
   close() {

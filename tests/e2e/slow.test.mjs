@@ -1,0 +1,136 @@
+// Clients that stop taking what they are told: they hold up nobody, and miss nothing.
+
+import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { closing, connect4 } from './lib/clients.mjs';
+import { RawPolling, RawWebSocket } from './lib/engineio.mjs';
+import { Account } from './lib/ministack.mjs';
+import { newFeed } from './lib/photos.mjs';
+import { temporaryFolder } from './lib/server.mjs';
+import { inParallel, until } from './lib/wait.mjs';
+
+const chosen = process.env.BACKENDS?.split(',') ?? ['serve'];
+/** Some 4 MB: more than the kernel and every queue on the way take for somebody who reads nothing. */
+const EVENTS = 4_000;
+/** An SQS message holds 256 KiB. */
+const RECORDS = 400;
+const KINDS = { WebSocket: RawWebSocket, 'long-polling': RawPolling };
+
+describe('slow clients', { skip: !chosen.includes('serve') }, () => {
+  let account;
+  before(async () => {
+    account = await Account.open();
+  });
+  after(() => account?.close());
+
+  /** `photoshare serve` that announces thousands of uploads without asking the bucket for each. */
+  async function serve(t, patience) {
+    const server = await account.serve({ env: { INSPECT: 'off', FEED_LOG_LENGTH: '10000', SLOW_CLIENT_SECS: String(patience) } });
+    t.after(() => server.stop());
+    return server;
+  }
+
+  /** S3's word on thousands of uploads, by as few messages as hold them. */
+  async function burst(t, feed) {
+    const folder = await temporaryFolder(t);
+    await inParallel(2, Array.from({ length: EVENTS / RECORDS }), async (_, i) => {
+      const Records = Array.from({ length: RECORDS }, (_, n) => record(account.env.S3_BUCKET, `${feed}/${i}-${n}.jpg`));
+      const body = join(folder, `${i}.json`);
+      await writeFile(body, JSON.stringify({ Records }));
+      await account.aws(['sqs', 'send-message', '--queue-url', account.env.SQS_QUEUE_URL, '--message-body', `file://${body}`]);
+    });
+  }
+
+  /** A client that has joined, by hand; what it is told from then on. */
+  async function joined(t, Kind, server, eio, request) {
+    const client = closing(t, new Kind(server.url, { eio }));
+    await client.opened();
+    client.send(`420${JSON.stringify(['join', request])}`);
+    const { answer } = await client.inbox.find('ack');
+    return { client, answer };
+  }
+
+  for (const [kind, Kind] of Object.entries(KINDS)) {
+    for (const eio of [3, 4]) {
+      test(`trap 35: ${kind}, Engine.IO ${eio}: told everything once it reads again`, async (t) => {
+        const feed = newFeed();
+        const server = await serve(t, 120);
+        const witness = await witnessOf(t, server, feed);
+        const { client } = await joined(t, Kind, server, eio, feed);
+        client.pause();
+        await burst(t, feed);
+        await witness.inbox.first(EVENTS, 'imageUploaded');
+        const before = client.inbox.named('imageUploaded').length;
+        assert.ok(before < EVENTS / 2, `it did not stall: ${before} told`);
+        client.resume();
+        await client.inbox.first(EVENTS, 'imageUploaded');
+        assert.deepEqual(storiesOf(client), storiesOf(witness));
+      });
+
+      test(`trap 35: ${kind}, Engine.IO ${eio}: cut when it reads nothing for too long, and recovers by its cursor`, async (t) => {
+        const feed = newFeed();
+        const server = await serve(t, 1);
+        const witness = await witnessOf(t, server, feed);
+        const { client, answer } = await joined(t, Kind, server, eio, feed);
+        client.pause();
+        await burst(t, feed);
+        await witness.inbox.first(EVENTS, 'imageUploaded');
+        await watchers(server, feed, 1);
+        client.resume();
+        await client.inbox.find('ended');
+        const told = storiesOf(client);
+        assert.ok(told.length < EVENTS, 'it was cut');
+
+        const cursor = told.at(-1)?.cursor ?? answer.cursor;
+        const { client: again, answer: recovery } = await joined(t, Kind, server, eio, { feed, cursor });
+        assert.equal(recovery.recovered, true);
+        const missed = recovery.events.map(({ data }) => story(data));
+        await again.inbox.first(EVENTS - told.length - missed.length, 'imageUploaded');
+        assert.deepEqual([...told, ...missed, ...storiesOf(again)], storiesOf(witness));
+      });
+    }
+  }
+
+  test('a stop with a client that reads nothing ends in order', async (t) => {
+    const feed = newFeed();
+    const server = await account.serve({ env: { INSPECT: 'off', FEED_LOG_LENGTH: '10000', SLOW_CLIENT_SECS: '120' } });
+    const witness = await witnessOf(t, server, feed);
+    const { client } = await joined(t, RawWebSocket, server, 4, feed);
+    client.pause();
+    await burst(t, feed);
+    await witness.inbox.first(EVENTS, 'imageUploaded');
+    await server.stop();
+    await witness.inbox.find('reconnect');
+    client.resume();
+    await client.inbox.find('ended');
+  });
+});
+
+/** A client of the same feed that reads all the time: nobody else holds it up. */
+async function witnessOf(t, { url }, feed) {
+  const witness = closing(t, connect4(url));
+  await witness.ask('join', feed);
+  return witness;
+}
+
+/** Resolves when the feed has so many watchers. */
+async function watchers({ url }, feed, count) {
+  const asked = async () => (await (await fetch(`${url}/v1/feeds/${feed}`)).json()).watchers;
+  await until(async () => (await asked()) === count, `${count} watchers`);
+}
+
+const story = ({ key, cursor }) => ({ key, cursor });
+const storiesOf = (client) => client.inbox.named('imageUploaded').map(story);
+
+let sequence = 0x18ea9f1a38d53fe6n;
+
+/** S3's record of an upload that happened now. */
+function record(bucket, key) {
+  sequence += 1n;
+  return {
+    eventVersion: '2.1', eventTime: new Date().toISOString(), eventName: 'ObjectCreated:Put',
+    s3: { bucket: { name: bucket }, object: { key, size: 5, eTag: '5d41402abc4b2a76b9719d911017c592', sequencer: sequence.toString(16).toUpperCase() } },
+  };
+}
