@@ -74,8 +74,6 @@ def test_multipart_uploads(server):
 def test_events_are_consumed(server):
     server.cloud.put("summer/1.jpg")
     queue = {"QueueUrl": server.queue}
-    assert server.sqs.get_queue_attributes(**queue, AttributeNames=["All"])["Attributes"]["QueueArn"] == server.queue_arn
-    assert server.sqs.get_queue_url(QueueName=server.queue.rsplit("/", 1)[1])["QueueUrl"] == server.queue
     (message,) = server.sqs.receive_message(**queue, WaitTimeSeconds=5)["Messages"]
     receipt = {"ReceiptHandle": message["ReceiptHandle"]}
     server.sqs.change_message_visibility(**queue, **receipt, VisibilityTimeout=60)
@@ -108,11 +106,12 @@ def ask(server, method) -> str:
 def test_doctor_reads_settings_if_it_may(photos, allowed, answer):
     server = Server(photos, AllowDoctor=allowed, AllowRedrive="false")
     assert {method: ask(server, method) for _, method in DOCTOR} == {method: answer for _, method in DOCTOR}
-    dead = {"QueueUrl": server.dead, "AttributeNames": ["All"]}
-    if allowed == "true":
-        assert server.sqs.get_queue_attributes(**dead)["Attributes"]["QueueArn"] == server.dead_arn
-    else:
-        refused(server.sqs.get_queue_attributes, **dead)
+    for url, arn in ((server.queue, server.queue_arn), (server.dead, server.dead_arn)):
+        if allowed == "true":
+            said = server.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+            assert said["Attributes"]["QueueArn"] == arn
+        else:
+            refused(server.sqs.get_queue_attributes, QueueUrl=url, AttributeNames=["All"])
 
 
 def test_redrive_moves_dead_letters_if_it_may(server):
@@ -147,6 +146,7 @@ def test_anything_else_is_refused(server):
     refused(server.s3.put_bucket_cors, **here, CORSConfiguration={"CORSRules": [{"AllowedMethods": ["PUT"], "AllowedOrigins": ["*"]}]})
     refused(server.s3.put_object_tagging, **here, Key="summer/1.jpg", Tagging={"TagSet": []})
     refused(server.s3.list_object_versions, **here)
+    refused(server.sqs.get_queue_url, QueueName=server.queue.rsplit("/", 1)[1])
     refused(server.sqs.purge_queue, QueueUrl=server.queue)
     refused(server.sqs.delete_queue, QueueUrl=server.queue)
     refused(server.sqs.set_queue_attributes, QueueUrl=server.queue, Attributes={"VisibilityTimeout": "1"})
