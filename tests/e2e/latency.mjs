@@ -13,11 +13,13 @@ const redis = log === 'redis' ? await Redis.start() : undefined;
 const env = redis && { REDIS_URL: `redis://127.0.0.1:${redis.port}` };
 const server = await { dev: startDev, serve: startServe }[command]({ env });
 const client = closing({ after: (end) => ends.push(end) }, connect4(server.url));
-const legs = { grant: [], put: [], 'PUT answered to event': [], 'PUT sent to event': [] };
+const legs = { grant: [], put: [], 'PUT sent to event': [], 'PUT answered to event': [], 'S3 took it (eventTime) to event': [] };
 try {
   const feed = newFeed();
   const arrivals = new Map();
-  client.socket.on('imageUploaded', ({ key }) => arrivals.set(key, performance.now()));
+  client.socket.on('imageUploaded', ({ key, eventTime }) => {
+    arrivals.set(key, { at: performance.now(), sinceTaken: Date.now() - Date.parse(eventTime) });
+  });
   await client.ask('join', feed);
   for (let i = 0; i < Number(count); i += 1) await measure(feed, arrivals);
 } finally {
@@ -39,12 +41,13 @@ async function measure(feed, arrivals) {
   if (response.status !== 200) throw new Error(`PUT: ${response.status} ${await response.text()}`);
   await response.arrayBuffer();
   await client.inbox.find('imageUploaded', ({ key }) => key === grant.key);
-  const arrived = arrivals.get(grant.key);
+  const { at: arrived, sinceTaken } = arrivals.get(grant.key);
   legs.grant.push(sent - asked);
   legs.put.push(answered - sent);
   // Below zero where the event overtook the answer.
   legs['PUT answered to event'].push(arrived - answered);
   legs['PUT sent to event'].push(arrived - sent);
+  legs['S3 took it (eventTime) to event'].push(sinceTaken);
 }
 
 function percentile(times, share) {
