@@ -4,8 +4,12 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
+use jiff::{SignedDuration, Timestamp};
 use photoshare_server::{
     feed::{Cursor, Epoch, FeedId, Kind, Tag},
     log::{FeedLog, MemoryLog, Outcome, Proof, Read, Retention, Shards, Tail},
@@ -15,15 +19,26 @@ use tokio::sync::{mpsc, watch};
 
 /// A kind of log, and whatever it stands on.
 enum Ground {
-    Memory,
+    Memory(OnceLock<Arc<MemoryLog>>),
     Redis(RedisServer),
 }
 
 impl Ground {
     fn log(&self, retention: Retention) -> Arc<dyn FeedLog> {
         match self {
-            Self::Memory => Arc::new(MemoryLog::new(retention)),
+            Self::Memory(log) => log.get_or_init(|| Arc::new(MemoryLog::new(retention))).clone(),
             Self::Redis(server) => server.log(retention),
+        }
+    }
+
+    /// Lets `time` go by, in which nobody uses `feed`.
+    async fn pass(&self, feed: &FeedId, time: Duration) {
+        match self {
+            Self::Memory(log) => {
+                let later = Timestamp::now() + SignedDuration::try_from(time).unwrap();
+                log.get().expect("a log").forget_idle(later);
+            }
+            Self::Redis(server) => server.age(feed, time).await,
         }
     }
 }
@@ -31,7 +46,7 @@ impl Ground {
 macro_rules! on_both {
     ($($case:ident)*) => {
         mod in_memory {
-            $(#[tokio::test] async fn $case() { super::$case(super::Ground::Memory).await })*
+            $(#[tokio::test] async fn $case() { super::$case(super::Ground::Memory(Default::default())).await })*
         }
         mod in_redis {
             use super::{Ground, RedisServer};
@@ -57,6 +72,10 @@ on_both! {
     a_tail_tells_every_append_in_order
     strange_names_are_kept_as_they_are
     appends_at_the_same_time_are_each_told_once
+    a_feed_is_forgotten_when_it_was_idle_for_long
+    reading_a_feed_keeps_it
+    a_watched_feed_is_kept_however_quiet_it_is
+    a_feed_that_was_never_used_is_forgotten_soon_unless_it_is_watched
 }
 
 const PUT: Kind = Kind::Uploaded;
@@ -320,7 +339,7 @@ async fn appends_at_the_same_time_are_each_told_once(ground: Ground) {
     // On Redis, two processes that were given the same messages (trap 9).
     let first = ground.log(RETENTION);
     let second_log = match &ground {
-        Ground::Memory => first.clone(),
+        Ground::Memory(_) => first.clone(),
         Ground::Redis(server) => server.log(RETENTION),
     };
     let start = first.end(&feed).await.unwrap();
@@ -337,4 +356,65 @@ async fn appends_at_the_same_time_are_each_told_once(ground: Ground) {
     let entries = entries_after(&*first, &feed, start).await;
     let offsets: Vec<_> = entries.iter().map(|entry| entry.cursor.offset).collect();
     assert_eq!(offsets, (1..=100).collect::<Vec<u64>>());
+}
+
+/// A feed with one entry whose life is all but over.
+async fn old_feed(ground: &Ground, log: &dyn FeedLog) -> (FeedId, Cursor) {
+    let feed = feed("summer");
+    let then = Timestamp::now() - SignedDuration::try_from(NEARLY_IDLE).unwrap();
+    let event = event(&feed, "a", PUT, "01", then);
+    let end = appended(log.append(event, Proof::Bucket, then).await.unwrap());
+    if let Ground::Redis(server) = ground {
+        server.age(&feed, NEARLY_IDLE).await;
+    }
+    (feed, end)
+}
+
+const MINUTE: Duration = Duration::from_mins(1);
+/// A minute less than the feeds' life.
+const NEARLY_IDLE: Duration = Duration::from_mins(24 * 60 - 1);
+
+async fn a_feed_is_forgotten_when_it_was_idle_for_long(ground: Ground) {
+    let log = ground.log(RETENTION);
+    let (feed, end) = old_feed(&ground, &*log).await;
+    ground.pass(&feed, 2 * MINUTE).await;
+    assert_ne!(log.end(&feed).await.unwrap().epoch, end.epoch);
+}
+
+async fn reading_a_feed_keeps_it(ground: Ground) {
+    let log = ground.log(RETENTION);
+    let (feed, end) = old_feed(&ground, &*log).await;
+    assert_eq!(entries_after(&*log, &feed, end).await, []);
+    ground.pass(&feed, NEARLY_IDLE).await;
+    assert_eq!(log.end(&feed).await.unwrap(), end);
+    ground.pass(&feed, NEARLY_IDLE).await;
+    assert_eq!(log.read_after(&feed, end, 10).await.unwrap(), Read::Entries(Vec::new()));
+}
+
+async fn a_watched_feed_is_kept_however_quiet_it_is(ground: Ground) {
+    let log = ground.log(RETENTION);
+    let (feed, end) = old_feed(&ground, &*log).await;
+    log.renew(vec![feed.clone(), crate::feed("another")]).await.unwrap();
+    ground.pass(&feed, NEARLY_IDLE).await;
+    let known = event(&feed, "a", PUT, "01", second(10));
+    let again = log.append(known, Proof::Event, Timestamp::now()).await.unwrap();
+    assert_eq!(again, Outcome::Duplicate, "what was seen of its keys is kept, too");
+    assert_eq!(log.end(&feed).await.unwrap(), end);
+}
+
+async fn a_feed_that_was_never_used_is_forgotten_soon_unless_it_is_watched(ground: Ground) {
+    let (log, feed) = (ground.log(RETENTION), feed("invented"));
+    let end = log.end(&feed).await.unwrap();
+    ground.pass(&feed, 8 * MINUTE).await;
+    log.renew(vec![feed.clone()]).await.unwrap();
+    ground.pass(&feed, 8 * MINUTE).await;
+    assert_eq!(log.end(&feed).await.unwrap(), end);
+    ground.pass(&feed, 11 * MINUTE).await;
+    let anew = log.end(&feed).await.unwrap();
+    assert_ne!(anew.epoch, end.epoch);
+
+    append(&*log, &feed, "a", PUT, "01").await;
+    log.renew(vec![feed.clone()]).await.unwrap();
+    ground.pass(&feed, 11 * MINUTE).await;
+    assert_eq!(entries_after(&*log, &feed, anew).await.len(), 1);
 }

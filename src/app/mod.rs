@@ -195,6 +195,8 @@ async fn run(
         (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
     let counting = upkeep::count_watchers(hub.clone(), log.presence.clone(), delivering.clone());
     tasks.spawn("watchers", counting);
+    let keeping = upkeep::keep_watched(hub.clone(), log.feeds.clone(), common.retention, delivering.clone());
+    tasks.spawn("watched", keeping);
     tasks.spawn("hub", hub.run(delivering.clone()));
     tasks.spawn("upkeep", upkeep::keep_up(parts.bucket, log, metrics, delivering.clone()));
     tasks.spawn("keys", upkeep::keep_keys(gate, delivering.clone()));

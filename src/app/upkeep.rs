@@ -13,7 +13,7 @@ use crate::{
     config::Common,
     hub::Hub,
     limit::Limiter,
-    log::{FRESH, FeedLog, LogError, MemoryLog, Presence, RedisLog},
+    log::{FRESH, FeedLog, LogError, MemoryLog, Presence, RedisLog, Retention},
 };
 
 /// Between the rounds of what is to be done now and then.
@@ -81,6 +81,22 @@ pub(super) async fn count_watchers(hub: Arc<Hub>, presence: Arc<dyn Presence>, s
         note(&*presence, hub.watched()).await;
     }
     note(&*presence, Vec::new()).await;
+}
+
+/// Keeps the logs of watched feeds, however quiet they are: those who watch hold positions in them.
+pub(super) async fn keep_watched(
+    hub: Arc<Hub>,
+    log: Arc<dyn FeedLog>,
+    retention: Retention,
+    stop: CancellationToken,
+) {
+    let round = retention.idle_unused() / 4;
+    while stop.run_until_cancelled(tokio::time::sleep(round)).await.is_some() {
+        let watched = hub.watched().into_iter().map(|(feed, _)| feed).collect();
+        if let Err(error) = log.renew(watched).await {
+            warn!(error = &error as &dyn std::error::Error, "the logs of watched feeds were not renewed");
+        }
+    }
 }
 
 async fn note(presence: &dyn Presence, here: Vec<(crate::feed::FeedId, usize)>) {

@@ -302,7 +302,7 @@ pub(super) struct CommonArgs {
     /// Events that the log keeps of each feed
     #[arg(long, env = "FEED_LOG_LENGTH", default_value = "1000")]
     pub(super) feed_log_length: String,
-    /// Seconds after which a feed without events is forgotten
+    /// Seconds after which a feed that nobody used or watched is forgotten; 600 at most if it never had an event
     #[arg(long, env = "FEED_LOG_TTL_SECS", default_value = "86400")]
     pub(super) feed_log_ttl_secs: String,
     /// Photos of each feed whose latest event is remembered

@@ -41,10 +41,20 @@ impl MemoryLog {
         Self { feeds: Mutex::default(), tail: broadcast::channel(TAIL_BUFFER).0, retention }
     }
 
-    /// Forgets the feeds to which nothing happened for as long as the retention says.
+    /// Forgets the feeds that nobody used for as long as the retention says.
     pub fn forget_idle(&self, now: Timestamp) {
         let oldest = before(now, self.retention.idle);
-        self.feeds().retain(|_, feed| feed.touched >= oldest);
+        let oldest_unused = before(now, self.retention.idle_unused());
+        self.feeds().retain(|_, feed| feed.touched >= if feed.is_unused() { oldest_unused } else { oldest });
+    }
+
+    /// Asks the log of `feed`, which counts as using it.
+    fn ask<T>(&self, feed: &FeedId, question: impl FnOnce(&Feed) -> T) -> T {
+        let now = Timestamp::now();
+        let mut feeds = self.feeds();
+        let feed = feeds.entry(feed.clone()).or_insert_with(|| Feed::new(now));
+        feed.touched = now;
+        question(feed)
     }
 
     fn feeds(&self) -> MutexGuard<'_, HashMap<FeedId, Feed>> {
@@ -62,6 +72,10 @@ impl Feed {
             remembers_since: now,
             touched: now,
         }
+    }
+
+    fn is_unused(&self) -> bool {
+        self.end.offset == 0
     }
 
     fn judge(&self, event: &FeedEvent, proof: Proof) -> Option<Outcome> {
@@ -138,14 +152,22 @@ impl FeedLog for MemoryLog {
     }
 
     async fn read_after(&self, feed: &FeedId, after: Cursor, limit: usize) -> Result<Read, LogError> {
-        let mut feeds = self.feeds();
-        let feed = feeds.entry(feed.clone()).or_insert_with(|| Feed::new(Timestamp::now()));
-        Ok(feed.read_after(after, limit))
+        Ok(self.ask(feed, |feed| feed.read_after(after, limit)))
     }
 
     async fn end(&self, feed: &FeedId) -> Result<Cursor, LogError> {
+        Ok(self.ask(feed, |feed| feed.end))
+    }
+
+    async fn renew(&self, watched: Vec<FeedId>) -> Result<(), LogError> {
+        let now = Timestamp::now();
         let mut feeds = self.feeds();
-        Ok(feeds.entry(feed.clone()).or_insert_with(|| Feed::new(Timestamp::now())).end)
+        for feed in &watched {
+            if let Some(feed) = feeds.get_mut(feed) {
+                feed.touched = now;
+            }
+        }
+        Ok(())
     }
 
     async fn last_of(&self, key: &ObjectKey) -> Result<Option<Arc<Entry>>, LogError> {

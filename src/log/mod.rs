@@ -104,8 +104,19 @@ pub struct Retention {
     pub seen: usize,
     /// For how long it is.
     pub seen_for: Duration,
-    /// A feed to which nothing was appended for so long is forgotten.
+    /// A feed that nobody appended to, read or watched for so long is forgotten.
     pub idle: Duration,
+}
+
+/// A feed to which nothing was ever appended is forgotten after this already: anybody can invent names.
+const IDLE_UNUSED: Duration = Duration::from_mins(10);
+
+impl Retention {
+    /// What `idle` is for a feed to which nothing was ever appended.
+    #[must_use]
+    pub fn idle_unused(&self) -> Duration {
+        self.idle.min(IDLE_UNUSED)
+    }
 }
 
 /// The log can't do its work now; ask again later.
@@ -134,6 +145,13 @@ pub trait FeedLog: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// When the log is away.
     async fn end(&self, feed: &FeedId) -> Result<Cursor, LogError>;
+
+    /// Keeps `watched` feeds from being forgotten as idle. To be called several times within
+    /// [`Retention::idle_unused`].
+    ///
+    /// # Errors
+    /// When the log is away.
+    async fn renew(&self, watched: Vec<FeedId>) -> Result<(), LogError>;
 
     /// The latest entry about `key` that the log still holds.
     ///

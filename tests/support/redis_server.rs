@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use photoshare_server::log::{RedisAddress, RedisLog, RedisPrefix, RedisSettings, Retention};
+use photoshare_server::{
+    feed::FeedId,
+    log::{RedisAddress, RedisLog, RedisPrefix, RedisSettings, Retention},
+};
 
 pub struct RedisServer {
     child: Child,
@@ -79,6 +82,14 @@ impl RedisServer {
         let mut connection = client.get_multiplexed_async_connection().await?;
         let (word, arguments) = words.split_first().expect("a command");
         redis::cmd(word).arg(arguments).query_async(&mut connection).await
+    }
+
+    /// Brings everything of `feed` so much nearer to its expiry.
+    pub async fn age(&self, feed: &FeedId, by: Duration) {
+        let age = "for _, key in ipairs(redis.call('KEYS', '*:' .. ARGV[1])) do \
+                   redis.call('PEXPIRE', key, redis.call('PTTL', key) - ARGV[2]) end";
+        let by = by.as_millis().to_string();
+        self.ask::<()>(&["EVAL", age, "0", feed.as_str(), &by]).await.unwrap();
     }
 
     async fn until_it_answers(&self) {

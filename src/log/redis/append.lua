@@ -1,8 +1,8 @@
 -- Gives an event the next place, if it is new.
-local now, expiry, fresh_epoch, tag = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local key, sequencer, time, proven, event = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
-local entries, seen_length, seen_for, tail_length = ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[12]), ARGV[13]
-local life = ARGV[14]
+local tag = ARGV[5]
+local key, sequencer, time, proven, event = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+local entries, seen_length, seen_for, tail_length = ARGV[11], tonumber(ARGV[12]), tonumber(ARGV[13]), ARGV[14]
+local life = ARGV[15]
 -- Keys that one append forgets at most, so that none takes long.
 local FORGET = 1000
 
@@ -68,7 +68,7 @@ local function needs_proof(since)
   return since and proven == '0' and (time == '' or tonumber(time) < tonumber(since))
 end
 
-local meta = open(now, expiry, fresh_epoch)
+local meta = open()
 local trusted = whole_since()
 local since = meta[4]
 if tonumber(meta[2]) > 0 and redis.call('EXISTS', KEYS[3]) == 0 then
@@ -80,7 +80,7 @@ if seen then
   local verdict = judge(seen)
   if verdict then
     -- Written although nothing changes, so that WAIT after it covers the earlier append, too.
-    touch(expiry)
+    touch(meta[2])
     return { verdict, meta[1], meta[2] }
   end
 end
@@ -93,6 +93,6 @@ redis.call('XADD', KEYS[2], 'MAXLEN', '=', entries, offset .. '-0', 't', tag, 'p
 redis.call('XADD', KEYS[5], 'MAXLEN', '~', tail_length, next_in_tail(),
   't', tag, 'p', meta[3], 'e', event, 'o', offset, 'l', meta[1])
 redis.call('HSET', KEYS[1], 'offset', offset, 'tag', tag, 'since', remember(since))
-touch(expiry)
-redis.call('EXPIRE', KEYS[5], expiry)
+touch(offset)
+redis.call('EXPIRE', KEYS[5], life_of_used)
 return { 'appended', meta[1], offset }

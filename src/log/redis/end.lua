@@ -1,2 +1,2 @@
 -- Answers with the log's end.
-return open(ARGV[1], ARGV[2], ARGV[3])
+return open()

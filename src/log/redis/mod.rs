@@ -22,6 +22,7 @@ mod watchers;
 use std::{collections::HashSet, fmt, sync::Arc, sync::Mutex, time::Duration};
 
 use async_trait::async_trait;
+use futures_util::{TryStreamExt, stream};
 use jiff::Timestamp;
 use redis::{Client, RedisError, Script, ScriptInvocation, streams::StreamRangeReply};
 use tokio::sync::{mpsc, watch};
@@ -36,6 +37,8 @@ pub use settings::{RedisAddress, RedisAddressError, RedisSettings};
 
 /// Entries that a shard's tail keeps. A reader that falls further behind reads its feeds instead.
 const TAIL_LENGTH: usize = 1000;
+/// Calls under way at once where there is one for each of many feeds.
+const AT_ONCE: usize = 64;
 
 /// A [`FeedLog`] in Redis.
 pub struct RedisLog {
@@ -59,6 +62,7 @@ struct Scripts {
     append: Script,
     read: Script,
     end: Script,
+    renew: Script,
 }
 
 /// What Redis answered makes no sense, or is not enough.
@@ -101,6 +105,7 @@ impl RedisLog {
         }
         call.arg(now.as_microsecond())
             .arg(self.retention.idle.as_secs())
+            .arg(self.retention.idle_unused().as_secs())
             .arg(codec::epoch_text(Epoch::random()));
         call
     }
@@ -126,6 +131,11 @@ impl RedisLog {
             .arg(TAIL_LENGTH)
             .arg(life);
         call
+    }
+
+    async fn renew_one(&self, feed: FeedId) -> Result<(), RedisError> {
+        let call = self.call(&self.scripts.renew, &feed, Timestamp::now());
+        self.calls.ask(async |mut to: Connected| call.invoke_async(&mut to.connection).await).await
     }
 
     /// Waits until enough replicas have what this connection wrote, where that is asked for.
@@ -181,6 +191,11 @@ impl FeedLog for RedisLog {
         cursor(&epoch, offset, &tag)
     }
 
+    async fn renew(&self, watched: Vec<FeedId>) -> Result<(), LogError> {
+        let renewals = stream::iter(watched.into_iter().map(Ok));
+        renewals.try_for_each_concurrent(AT_ONCE, |feed| self.renew_one(feed)).await.map_err(LogError::from)
+    }
+
     async fn last_of(&self, key: &ObjectKey) -> Result<Option<Arc<Entry>>, LogError> {
         let end = self.end(key.feed()).await?;
         let [_, stream, ..] = self.prefix.of_feed(key.feed());
@@ -215,6 +230,7 @@ impl Scripts {
             append: Script::new(concat!(include_str!("open.lua"), include_str!("append.lua"))),
             read: Script::new(concat!(include_str!("open.lua"), include_str!("read.lua"))),
             end: Script::new(concat!(include_str!("open.lua"), include_str!("end.lua"))),
+            renew: Script::new(concat!(include_str!("open.lua"), include_str!("renew.lua"))),
         }
     }
 }

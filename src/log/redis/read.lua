@@ -1,8 +1,7 @@
 -- Answers with the log's end and, where it can prove the way from the given position, what follows it.
-local now, expiry, fresh_epoch = ARGV[1], ARGV[2], ARGV[3]
-local epoch, offset, tag, limit = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local epoch, offset, tag, limit = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 
-local meta = open(now, expiry, fresh_epoch)
+local meta = open()
 local lost = { 0, meta[1], meta[2], meta[3], {} }
 local missed = tonumber(meta[2]) - tonumber(offset)
 if epoch ~= meta[1] or missed < 0 then
