@@ -202,6 +202,19 @@ async fn watchers_are_counted_over_all_processes() {
 }
 
 #[tokio::test]
+async fn what_dead_processes_noted_is_removed() {
+    let server = RedisServer::start().await;
+    let (here, there) = (server.log(RETENTION), server.log(RETENTION));
+    let summer = feed("summer");
+    there.note(vec![(summer.clone(), 4)]).await.unwrap();
+    let watchers = "test:{s09}:watchers:summer";
+    server.ask::<()>(&["HSET", watchers, "dead", "3 100", "odd", "x"]).await.unwrap();
+    here.note(vec![(summer.clone(), 1)]).await.unwrap();
+    assert_eq!(server.ask::<usize>(&["HLEN", watchers]).await.unwrap(), 2);
+    assert_eq!(here.elsewhere(&summer).await.unwrap(), 4);
+}
+
+#[tokio::test]
 async fn trap_29_a_self_signed_certificate_is_refused_unless_it_is_allowed() {
     let folder = std::env::temp_dir().join(format!("photoshare-tls-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();

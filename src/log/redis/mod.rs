@@ -19,7 +19,7 @@ mod settings;
 mod tail;
 mod watchers;
 
-use std::{collections::HashSet, fmt, sync::Arc, sync::Mutex, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::{TryStreamExt, stream};
@@ -31,6 +31,7 @@ use super::{Entry, FeedLog, LogError, Outcome, Proof, Read, Retention, Shards, T
 use crate::feed::{Cursor, Epoch, FeedEvent, FeedId, ObjectKey, Sequencer, Tag};
 use codec::DecodeError;
 use link::{Connected, Link};
+use watchers::Noted;
 
 pub use keys::{RedisPrefix, RedisPrefixError};
 pub use settings::{RedisAddress, RedisAddressError, RedisSettings};
@@ -54,8 +55,7 @@ pub struct RedisLog {
     wait: Duration,
     /// Names this process among those that count watchers.
     process: String,
-    /// The feeds whose watchers were last noted.
-    noted: Mutex<HashSet<FeedId>>,
+    noted: Noted,
 }
 
 struct Scripts {
@@ -63,6 +63,7 @@ struct Scripts {
     read: Script,
     end: Script,
     renew: Script,
+    note: Script,
 }
 
 /// What Redis answered makes no sense, or is not enough.
@@ -93,7 +94,7 @@ impl RedisLog {
             wait_replicas: settings.wait_replicas,
             wait: settings.wait,
             process: codec::epoch_text(Epoch::random()),
-            noted: Mutex::default(),
+            noted: Noted::default(),
         })
     }
 
@@ -231,6 +232,7 @@ impl Scripts {
             read: Script::new(concat!(include_str!("open.lua"), include_str!("read.lua"))),
             end: Script::new(concat!(include_str!("open.lua"), include_str!("end.lua"))),
             renew: Script::new(concat!(include_str!("open.lua"), include_str!("renew.lua"))),
+            note: Script::new(include_str!("note.lua")),
         }
     }
 }

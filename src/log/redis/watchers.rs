@@ -1,47 +1,36 @@
 //! Who watches, over all processes: each writes its counts now and then, and what is old counts no more.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Mutex,
+    time::Duration,
+};
 
 use async_trait::async_trait;
+use futures_util::{TryStreamExt, stream};
 use jiff::Timestamp;
+use redis::RedisError;
 
-use super::{RedisLog, link::Connected};
+use super::{AT_ONCE, RedisLog, link::Connected};
 use crate::{
     feed::FeedId,
     log::{FRESH, LogError, Presence},
 };
 
-/// Feeds that one request notes.
-const BATCH: usize = 256;
+/// What was noted is noted anew after this, even if it has not changed.
+const NOTE_AGAIN: Duration = Duration::from_secs(FRESH.as_secs() / 2);
+
+/// What this process last noted of each feed: how many watch it, and when.
+#[derive(Debug, Default)]
+pub(super) struct Noted(Mutex<HashMap<FeedId, (usize, i64)>>);
 
 #[async_trait]
 impl Presence for RedisLog {
     async fn note(&self, here: Vec<(FeedId, usize)>) -> Result<(), LogError> {
         let now = Timestamp::now().as_second();
-        for feeds in here.chunks(BATCH) {
-            let mut notes = redis::pipe();
-            for (feed, count) in feeds {
-                let key = self.prefix.watchers(feed);
-                notes.hset(&key, &self.process, format!("{count} {now}")).ignore();
-                notes.cmd("EXPIRE").arg(&key).arg(FRESH.as_secs()).ignore();
-            }
-            self.calls
-                .ask::<()>(async |mut to: Connected| notes.query_async(&mut to.connection).await)
-                .await?;
-        }
-        let here: HashSet<_> = here.into_iter().map(|(feed, _)| feed).collect();
-        let before = std::mem::replace(&mut *self.noted.lock().expect("no panic while held"), here.clone());
-        let left: Vec<_> = before.difference(&here).cloned().collect();
-        for feeds in left.chunks(BATCH) {
-            let mut notes = redis::pipe();
-            for feed in feeds {
-                notes.hdel(self.prefix.watchers(feed), &self.process).ignore();
-            }
-            self.calls
-                .ask::<()>(async |mut to: Connected| notes.query_async(&mut to.connection).await)
-                .await?;
-        }
-        Ok(())
+        let due = stream::iter(self.noted.due(here, now).into_iter().map(Ok));
+        let noted = due.try_for_each_concurrent(AT_ONCE, |(feed, count)| self.note_one(feed, count, now));
+        Ok(noted.await?)
     }
 
     async fn elsewhere(&self, feed: &FeedId) -> Result<usize, LogError> {
@@ -49,10 +38,52 @@ impl Presence for RedisLog {
         ask.arg(self.prefix.watchers(feed));
         let notes: HashMap<String, String> =
             self.calls.ask(async |mut to: Connected| ask.query_async(&mut to.connection).await).await?;
-        let oldest = Timestamp::now().as_second() - i64::try_from(FRESH.as_secs()).unwrap_or(i64::MAX);
+        let oldest = oldest_fresh(Timestamp::now().as_second());
         let others = notes.iter().filter(|(process, _)| **process != self.process);
         Ok(others.filter_map(|(_, note)| fresh_count(note, oldest)).sum())
     }
+}
+
+impl RedisLog {
+    async fn note_one(&self, feed: FeedId, count: usize, now: i64) -> Result<(), RedisError> {
+        let mut call = self.scripts.note.key(self.prefix.watchers(&feed));
+        call.arg(&self.process).arg(count).arg(now).arg(oldest_fresh(now)).arg(FRESH.as_secs());
+        self.calls.ask::<()>(async |mut to: Connected| call.invoke_async(&mut to.connection).await).await?;
+        self.noted.took(feed, count, now);
+        Ok(())
+    }
+}
+
+impl Noted {
+    /// What of `here` is to be noted now: what has changed, with 0 for the feeds that nobody watches any
+    /// more, and what will soon be too old to count.
+    fn due(&self, here: Vec<(FeedId, usize)>, now: i64) -> Vec<(FeedId, usize)> {
+        let noted = self.0.lock().expect("no panic while held");
+        let watched: HashSet<_> = here.iter().map(|(feed, _)| feed).collect();
+        let left: Vec<_> = noted.keys().filter(|feed| !watched.contains(feed)).cloned().collect();
+        let stands = |feed: &FeedId, count: &usize| {
+            noted.get(feed).is_some_and(|(noted, at)| noted == count && now - at < seconds(NOTE_AGAIN))
+        };
+        let changed = here.into_iter().filter(|(feed, count)| !stands(feed, count));
+        changed.chain(left.into_iter().map(|feed| (feed, 0))).collect()
+    }
+
+    fn took(&self, feed: FeedId, count: usize, now: i64) {
+        let mut noted = self.0.lock().expect("no panic while held");
+        if count == 0 {
+            noted.remove(&feed);
+        } else {
+            noted.insert(feed, (count, now));
+        }
+    }
+}
+
+fn oldest_fresh(now: i64) -> i64 {
+    now - seconds(FRESH)
+}
+
+fn seconds(span: Duration) -> i64 {
+    i64::try_from(span.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn fresh_count(note: &str, oldest: i64) -> Option<usize> {
@@ -64,6 +95,26 @@ fn fresh_count(note: &str, oldest: i64) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_changed_or_grows_old_is_noted() {
+        let feed = |name| FeedId::parse(name).unwrap();
+        let noted = Noted::default();
+        let due = |here: &[(&'static str, usize)], now| {
+            let here = here.iter().map(|(name, count)| (feed(name), *count)).collect();
+            let due = noted.due(here, now);
+            for (feed, count) in due.clone() {
+                noted.took(feed, count, now);
+            }
+            due.into_iter().map(|(feed, count)| (feed.to_string(), count)).collect::<Vec<_>>()
+        };
+        let said = |name: &str, count| (name.to_owned(), count);
+        assert_eq!(due(&[("a", 1), ("b", 2)], 100), [said("a", 1), said("b", 2)]);
+        assert_eq!(due(&[("a", 1), ("b", 3)], 105), [said("b", 3)]);
+        assert_eq!(due(&[("a", 1), ("b", 3)], 115), [said("a", 1)]);
+        assert_eq!(due(&[("a", 1)], 116), [said("b", 0)]);
+        assert_eq!(due(&[("a", 1)], 117), []);
+    }
 
     #[test]
     fn what_is_old_or_odd_does_not_count() {
