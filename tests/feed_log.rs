@@ -1,4 +1,4 @@
-//! What every feed log promises: one suite, run against the log in memory and the one in Redis.
+//! What every feed log promises: one suite, run against the log in memory, in Redis and in a Redis Cluster.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,13 +14,17 @@ use photoshare_server::{
     feed::{Cursor, Epoch, FeedId, Kind, Tag},
     log::{FeedLog, MemoryLog, Outcome, Proof, Read, Retention, Shards, Tail},
 };
-use support::{RETENTION, appended, entries_after, event, feed, redis_server::RedisServer, second};
+use support::{
+    RETENTION, appended, entries_after, event, feed, redis_cluster::RedisCluster, redis_server::RedisServer,
+    second,
+};
 use tokio::sync::{mpsc, watch};
 
 /// A kind of log, and whatever it stands on.
 enum Ground {
     Memory(OnceLock<Arc<MemoryLog>>),
     Redis(RedisServer),
+    Cluster(Arc<RedisCluster>),
 }
 
 impl Ground {
@@ -28,6 +32,7 @@ impl Ground {
         match self {
             Self::Memory(log) => log.get_or_init(|| Arc::new(MemoryLog::new(retention))).clone(),
             Self::Redis(server) => server.log(retention),
+            Self::Cluster(cluster) => cluster.log(retention),
         }
     }
 
@@ -39,11 +44,12 @@ impl Ground {
                 log.get().expect("a log").forget_idle(later);
             }
             Self::Redis(server) => server.age(feed, time).await,
+            Self::Cluster(cluster) => cluster.age(feed, time).await,
         }
     }
 }
 
-macro_rules! on_both {
+macro_rules! on_all {
     ($($case:ident)*) => {
         mod in_memory {
             $(#[tokio::test] async fn $case() { super::$case(super::Ground::Memory(Default::default())).await })*
@@ -52,10 +58,19 @@ macro_rules! on_both {
             use super::{Ground, RedisServer};
             $(#[tokio::test] async fn $case() { super::$case(Ground::Redis(RedisServer::start().await)).await })*
         }
+        #[tokio::test]
+        async fn in_a_redis_cluster() {
+            let cluster = Arc::new(RedisCluster::start().await);
+            $(
+                println!("{}", stringify!($case));
+                cluster.empty().await;
+                $case(Ground::Cluster(cluster.clone())).await;
+            )*
+        }
     };
 }
 
-on_both! {
+on_all! {
     offsets_have_no_gaps_and_tags_chain
     a_duplicate_is_told_once
     a_late_older_event_is_stale
@@ -340,7 +355,7 @@ async fn appends_at_the_same_time_are_each_told_once(ground: Ground) {
     let first = ground.log(RETENTION);
     let second_log = match &ground {
         Ground::Memory(_) => first.clone(),
-        Ground::Redis(server) => server.log(RETENTION),
+        Ground::Redis(_) | Ground::Cluster(_) => ground.log(RETENTION),
     };
     let start = first.end(&feed).await.unwrap();
     let mut offering = tokio::task::JoinSet::new();
@@ -364,8 +379,8 @@ async fn old_feed(ground: &Ground, log: &dyn FeedLog) -> (FeedId, Cursor) {
     let then = Timestamp::now() - SignedDuration::try_from(NEARLY_IDLE).unwrap();
     let event = event(&feed, "a", PUT, "01", then);
     let end = appended(log.append(event, Proof::Bucket, then).await.unwrap());
-    if let Ground::Redis(server) = ground {
-        server.age(&feed, NEARLY_IDLE).await;
+    if !matches!(ground, Ground::Memory(_)) {
+        ground.pass(&feed, NEARLY_IDLE).await;
     }
     (feed, end)
 }

@@ -314,7 +314,7 @@ pub(super) struct CommonArgs {
     /// Most loops that receive from the queue
     #[arg(long, env = "POLLER_MAX_LOOPS", default_value = "8")]
     pub(super) poller_max_loops: String,
-    /// Redis or Valkey 7+ that holds the feed log: redis://… or rediss://…; by default, it is in memory
+    /// Redis or Valkey 7+ that holds the feed log, or a node of its cluster: redis://… or rediss://…; by default, it is in memory
     #[arg(long, env = "REDIS_URL", default_value = "", hide_env_values = true)]
     pub(super) redis_url: String,
     /// Accept any certificate of a rediss:// server, as Heroku's self-signed ones need

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod redis_cluster;
 pub mod redis_server;
 
 use std::time::Duration;

@@ -18,6 +18,7 @@ use photoshare_server::{
 pub struct RedisServer {
     child: Child,
     folder: PathBuf,
+    arguments: Vec<String>,
     pub port: u16,
 }
 
@@ -34,20 +35,26 @@ impl RedisServer {
     pub async fn start_on(port: u16, arguments: &[&str]) -> Self {
         let folder = std::env::temp_dir().join(format!("photoshare-redis-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let server = Self { child: Self::launch(port, &folder, arguments), folder, port };
+        let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let server = Self { child: Self::launch(port, &folder, &arguments), folder, arguments, port };
         server.until_it_answers().await;
         server
     }
 
-    /// Ends at once and begins with what the last `SAVE` held.
-    pub async fn restart(&mut self) {
+    /// Ends at once.
+    pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        self.child = Self::launch(self.port, &self.folder, &[]);
+    }
+
+    /// Ends at once and begins with what the last `SAVE` held.
+    pub async fn restart(&mut self) {
+        self.kill();
+        self.child = Self::launch(self.port, &self.folder, &self.arguments);
         self.until_it_answers().await;
     }
 
-    fn launch(port: u16, folder: &Path, arguments: &[&str]) -> Child {
+    fn launch(port: u16, folder: &Path, arguments: &[String]) -> Child {
         Command::new("redis-server")
             .args([
                 "--port",
@@ -104,8 +111,7 @@ impl RedisServer {
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

@@ -2,7 +2,6 @@
 local tag = ARGV[5]
 local key, sequencer, time, proven, event = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 local entries, seen_length, seen_for, tail_length = ARGV[11], tonumber(ARGV[12]), tonumber(ARGV[13]), ARGV[14]
-local life = ARGV[15]
 -- Keys that one append forgets at most, so that none takes long.
 local FORGET = 1000
 
@@ -54,8 +53,10 @@ local function next_in_tail()
 end
 
 -- Since when this server is known to have forgotten nothing, where it has ever begun anew: it may have
--- come back without the last appends, and with them without what they taught of their keys.
+-- come back without the last appends, and with them without what they taught of their keys. So may the
+-- one that took its place.
 local function whole_since()
+  local life = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
   local known = redis.call('HMGET', KEYS[1], 'life', 'whole')
   if known[1] == life then return known[2] end
   redis.call('HSET', KEYS[1], 'life', life)
@@ -79,8 +80,6 @@ local seen = redis.call('HGET', KEYS[3], key)
 if seen then
   local verdict = judge(seen)
   if verdict then
-    -- Written although nothing changes, so that WAIT after it covers the earlier append, too.
-    touch(meta[2])
     return { verdict, meta[1], meta[2] }
   end
 end

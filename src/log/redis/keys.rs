@@ -39,6 +39,11 @@ impl RedisPrefix {
         format!("{}watchers:{feed}", self.of_shard(shard(feed)))
     }
 
+    /// Written to for nothing but to see that a shard can be written to.
+    pub(super) fn probe(&self, shard: u16) -> String {
+        format!("{}probe", self.of_shard(shard))
+    }
+
     /// What was appended in a shard.
     pub(super) fn tail(&self, shard: u16) -> String {
         format!("{}tail", self.of_shard(shard))

@@ -1,38 +1,21 @@
 //! A connection that many share, made when it is needed and made anew when it fails.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
-use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, RedisError, ServerErrorKind, aio::MultiplexedConnection,
-};
+use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-type Connecting = Shared<BoxFuture<'static, Result<Connected, RedisError>>>;
+use super::{connection::Connection, nodes::Nodes};
 
-/// A connection, and to what.
-#[derive(Clone)]
-pub(super) struct Connected {
-    pub(super) connection: MultiplexedConnection,
-    /// Another one after the server was started anew, or another server took over. Such a one may have
-    /// forgotten what was last written.
-    pub(super) life: Arc<str>,
-}
-
-/// How long making a connection may take.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long an answer may take. A connection that is open but dead is noticed by this alone.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+type Connecting = Shared<BoxFuture<'static, Result<Connection, RedisError>>>;
 
 /// A shared connection. All who need it while it is being made wait for the same attempt, so that many
 /// callers cost an ailing server no more than one does.
 pub(super) struct Link {
-    client: Client,
+    nodes: Arc<Nodes>,
     current: Mutex<Current>,
 }
 
@@ -43,15 +26,15 @@ struct Current {
 }
 
 impl Link {
-    pub(super) fn new(client: Client) -> Self {
-        Self { client, current: Mutex::default() }
+    pub(super) fn new(nodes: Arc<Nodes>) -> Self {
+        Self { nodes, current: Mutex::default() }
     }
 
     /// Has `ask` ask over the connection. One that is found broken is replaced, and asked once more: so
     /// `ask` must be fit to be asked twice.
     pub(super) async fn ask<T>(
         &self,
-        ask: impl AsyncFnOnce(Connected) -> Result<T, RedisError> + Clone,
+        ask: impl AsyncFnOnce(Connection) -> Result<T, RedisError> + Clone,
     ) -> Result<T, RedisError> {
         match self.ask_once(ask.clone()).await {
             Err(error) if error.is_connection_dropped() => self.ask_once(ask).await,
@@ -63,11 +46,11 @@ impl Link {
     /// replica) the next caller gets a new one.
     async fn ask_once<T>(
         &self,
-        ask: impl AsyncFnOnce(Connected) -> Result<T, RedisError>,
+        ask: impl AsyncFnOnce(Connection) -> Result<T, RedisError>,
     ) -> Result<T, RedisError> {
         let (number, connecting) = self.connecting();
-        let connected = connecting.await.inspect_err(|_| self.forget(number))?;
-        ask(connected).await.inspect_err(|error| {
+        let connection = connecting.await.inspect_err(|_| self.forget(number))?;
+        ask(connection).await.inspect_err(|error| {
             if is_of_connection(error) {
                 self.forget(number);
             }
@@ -77,14 +60,8 @@ impl Link {
     fn connecting(&self) -> (u64, Connecting) {
         let mut current = self.current();
         let connecting = current.connecting.get_or_insert_with(|| {
-            let client = self.client.clone();
-            async move {
-                let mut connection = connect(&client, ANSWER_TIMEOUT).await?;
-                let life = life_of_server(&mut connection).await?;
-                Ok(Connected { connection, life })
-            }
-            .boxed()
-            .shared()
+            let nodes = self.nodes.clone();
+            async move { nodes.connect().await }.boxed().shared()
         });
         let connecting = connecting.clone();
         (current.number, connecting)
@@ -102,22 +79,8 @@ impl Link {
     }
 }
 
-async fn life_of_server(connection: &mut MultiplexedConnection) -> Result<Arc<str>, RedisError> {
-    let info: String = redis::cmd("INFO").arg("server").query_async(connection).await?;
-    let life = info.lines().find_map(|line| line.strip_prefix("run_id:"));
-    Ok(life.unwrap_or_default().trim().into())
-}
-
 fn is_of_connection(error: &RedisError) -> bool {
     error.is_io_error()
         || error.is_unrecoverable_error()
         || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
-}
-
-/// A connection of one's own, whose answers may take up to `answer`.
-pub(super) async fn connect(client: &Client, answer: Duration) -> Result<MultiplexedConnection, RedisError> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        .set_response_timeout(Some(answer));
-    client.get_multiplexed_async_connection_with_config(&config).await
 }

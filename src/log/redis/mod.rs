@@ -5,6 +5,7 @@
 //! {prefix}{sNN}:feed:<feed>      a stream: the entries, whose ids are the offsets (42-0)
 //! {prefix}{sNN}:seen:<feed>      a hash: what was last seen of each key
 //! {prefix}{sNN}:times:<feed>     a sorted set: when it was seen
+//! {prefix}{sNN}:probe            written to see that it can be
 //! {prefix}{sNN}:tail             a stream: what was appended to any feed of the shard
 //! {prefix}{sNN}:watchers:<feed>  a hash: how many watch, by process
 //! ```
@@ -13,8 +14,11 @@
 //! not used, for it forgets.
 
 mod codec;
+mod connection;
 mod keys;
+mod lanes;
 mod link;
+mod nodes;
 mod settings;
 mod tail;
 mod watchers;
@@ -24,13 +28,15 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures_util::{TryStreamExt, stream};
 use jiff::Timestamp;
-use redis::{Client, RedisError, Script, ScriptInvocation, streams::StreamRangeReply};
+use redis::{Cmd, RedisError, Script, ScriptInvocation, streams::StreamRangeReply};
 use tokio::sync::{mpsc, watch};
 
-use super::{Entry, FeedLog, LogError, Outcome, Proof, Read, Retention, Shards, Tail};
+use super::{Entry, FeedLog, LogError, Outcome, Proof, Read, Retention, Shards, Tail, shard};
 use crate::feed::{Cursor, Epoch, FeedEvent, FeedId, ObjectKey, Sequencer, Tag};
 use codec::DecodeError;
-use link::{Connected, Link};
+use connection::Connection;
+use link::Link;
+use nodes::Nodes;
 use watchers::Noted;
 
 pub use keys::{RedisPrefix, RedisPrefixError};
@@ -38,12 +44,14 @@ pub use settings::{RedisAddress, RedisAddressError, RedisSettings};
 
 /// Entries that a shard's tail keeps. A reader that falls further behind reads its feeds instead.
 const TAIL_LENGTH: usize = 1000;
+/// How long what shows that Redis can be written to is kept.
+const PROBE: Duration = Duration::from_mins(1);
 /// Calls under way at once where there is one for each of many feeds.
 const AT_ONCE: usize = 64;
 
 /// A [`FeedLog`] in Redis.
 pub struct RedisLog {
-    client: Client,
+    nodes: Arc<Nodes>,
     /// For what is answered at once.
     calls: Link,
     /// For appends, which may have to wait for replicas.
@@ -83,11 +91,11 @@ impl RedisLog {
     /// # Errors
     /// When the settings can't be used at all.
     pub fn new(settings: RedisSettings, retention: Retention) -> Result<Self, LogError> {
-        let client = settings.address.client()?;
+        let nodes = Arc::new(Nodes::new(settings.address.info()));
         Ok(Self {
-            calls: Link::new(client.clone()),
-            appends: Link::new(client.clone()),
-            client,
+            calls: Link::new(nodes.clone()),
+            appends: Link::new(nodes.clone()),
+            nodes,
             scripts: Scripts::new(),
             prefix: settings.prefix,
             retention,
@@ -111,14 +119,7 @@ impl RedisLog {
         call
     }
 
-    fn append_call(
-        &self,
-        event: &FeedEvent,
-        tag: Tag,
-        proof: Proof,
-        now: Timestamp,
-        life: &str,
-    ) -> ScriptInvocation<'_> {
+    fn append_call(&self, event: &FeedEvent, tag: Tag, proof: Proof, now: Timestamp) -> ScriptInvocation<'_> {
         let mut call = self.call(&self.scripts.append, event.feed(), now);
         call.arg(codec::tag_text(tag))
             .arg(event.key.as_str())
@@ -129,26 +130,31 @@ impl RedisLog {
             .arg(self.retention.entries)
             .arg(self.retention.seen)
             .arg(u64::try_from(self.retention.seen_for.as_micros()).unwrap_or(u64::MAX))
-            .arg(TAIL_LENGTH)
-            .arg(life);
+            .arg(TAIL_LENGTH);
         call
     }
 
     async fn renew_one(&self, feed: FeedId) -> Result<(), RedisError> {
         let call = self.call(&self.scripts.renew, &feed, Timestamp::now());
-        self.calls.ask(async |mut to: Connected| call.invoke_async(&mut to.connection).await).await
+        self.calls.ask(async |mut to: Connection| call.invoke_async(&mut to).await).await
     }
 
-    /// Waits until enough replicas have what this connection wrote, where that is asked for.
-    async fn replicated(
-        &self,
-        connection: &mut redis::aio::MultiplexedConnection,
-    ) -> Result<usize, RedisError> {
+    /// Waits until enough replicas have what was written to `shard`, where that is asked for. WAIT answers
+    /// for what its own connection wrote: so it goes with one more write.
+    async fn replicated(&self, shard: u16, to: &mut Connection) -> Result<usize, RedisError> {
         if self.wait_replicas == 0 {
             return Ok(0);
         }
         let wait = u64::try_from(self.wait.as_millis()).unwrap_or(u64::MAX);
-        redis::cmd("WAIT").arg(self.wait_replicas).arg(wait).query_async(connection).await
+        let mut written = redis::pipe();
+        written.add_command(self.probe(shard)).ignore();
+        written.cmd("WAIT").arg(self.wait_replicas).arg(wait);
+        let (replicas,) = written.query_async(to).await?;
+        Ok(replicas)
+    }
+
+    fn probe(&self, shard: u16) -> Cmd {
+        redis::cmd("SET").arg(self.prefix.probe(shard)).arg("").arg("EX").arg(PROBE.as_secs()).to_owned()
     }
 }
 
@@ -158,10 +164,10 @@ impl FeedLog for RedisLog {
         let tag = Tag::random();
         let (answer, replicas) = self
             .appends
-            .ask(async |Connected { mut connection, life }| {
-                let call = self.append_call(&event, tag, proof, now, &life);
-                let answer: (String, String, u64) = call.invoke_async(&mut connection).await?;
-                Ok((answer, self.replicated(&mut connection).await?))
+            .ask(async |mut to: Connection| {
+                let call = self.append_call(&event, tag, proof, now);
+                let answer: (String, String, u64) = call.invoke_async(&mut to).await?;
+                Ok((answer, self.replicated(shard(event.feed()), &mut to).await?))
             })
             .await?;
         if replicas < self.wait_replicas {
@@ -174,7 +180,7 @@ impl FeedLog for RedisLog {
         let mut call = self.call(&self.scripts.read, feed, Timestamp::now());
         call.arg(codec::epoch_text(after.epoch)).arg(after.offset).arg(codec::tag_text(after.tag)).arg(limit);
         let (proved, epoch, offset, tag, entries): (bool, String, u64, String, StreamRangeReply) =
-            self.calls.ask(async |mut to: Connected| call.invoke_async(&mut to.connection).await).await?;
+            self.calls.ask(async |mut to: Connection| call.invoke_async(&mut to).await).await?;
         let end = cursor(&epoch, offset, &tag)?;
         if !proved {
             return Ok(Read::Lost(end));
@@ -188,7 +194,7 @@ impl FeedLog for RedisLog {
     async fn end(&self, feed: &FeedId) -> Result<Cursor, LogError> {
         let call = self.call(&self.scripts.end, feed, Timestamp::now());
         let (epoch, offset, tag, _since): (String, u64, String, String) =
-            self.calls.ask(async |mut to: Connected| call.invoke_async(&mut to.connection).await).await?;
+            self.calls.ask(async |mut to: Connection| call.invoke_async(&mut to).await).await?;
         cursor(&epoch, offset, &tag)
     }
 
@@ -201,10 +207,8 @@ impl FeedLog for RedisLog {
         let end = self.end(key.feed()).await?;
         let [_, stream, ..] = self.prefix.of_feed(key.feed());
         let newest_first = redis::cmd("XREVRANGE").arg(stream).arg("+").arg("-").to_owned();
-        let entries: StreamRangeReply = self
-            .calls
-            .ask(async |mut to: Connected| newest_first.query_async(&mut to.connection).await)
-            .await?;
+        let entries: StreamRangeReply =
+            self.calls.ask(async |mut to: Connection| newest_first.query_async(&mut to).await).await?;
         for id in &entries.ids {
             let entry = codec::entry_of_feed(id, end.epoch).map_err(AnswerError::from)?;
             if entry.event.key == *key {
@@ -215,12 +219,12 @@ impl FeedLog for RedisLog {
     }
 
     async fn tail(&self, watched: watch::Receiver<Shards>, told: mpsc::Sender<Tail>) -> Result<(), LogError> {
-        tail::run(self, watched, told).await;
+        lanes::run(self, watched, told).await;
         Ok(())
     }
 
     async fn ping(&self) -> Result<(), LogError> {
-        let ask = async |mut to: Connected| redis::cmd("PING").query_async(&mut to.connection).await;
+        let ask = async |mut to: Connection| redis::cmd("PING").query_async(&mut to).await;
         Ok(self.calls.ask::<()>(ask).await?)
     }
 }

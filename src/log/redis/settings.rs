@@ -50,8 +50,8 @@ impl RedisAddress {
         Ok(Self(info.set_addr(address).set_tcp_settings(tcp)))
     }
 
-    pub(super) fn client(&self) -> Result<redis::Client, redis::RedisError> {
-        redis::Client::open(self.0.clone())
+    pub(super) fn info(&self) -> ConnectionInfo {
+        self.0.clone()
     }
 }
 

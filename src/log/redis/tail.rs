@@ -1,4 +1,4 @@
-//! Following what is appended, by blocking reads of the shards' tails.
+//! Blocking reads of the shards' tails, over one connection.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,13 +12,10 @@ use redis::{
     aio::MultiplexedConnection,
     streams::{StreamId, StreamRangeReply, StreamReadReply},
 };
-use tokio::{
-    sync::{mpsc, watch},
-    time::{Instant, sleep},
-};
-use tracing::{info, warn};
+use tokio::time::sleep;
+use tracing::warn;
 
-use super::{RedisLog, codec, keys, link};
+use super::{RedisLog, codec, connection::Connection, keys, lanes::Watched};
 use crate::log::{Shards, Tail};
 
 /// Entries of a shard that one read brings.
@@ -29,58 +26,9 @@ const BLOCK: Duration = Duration::from_secs(2);
 const SILENCE: Duration = Duration::from_secs(5);
 /// Between two attempts to interrupt a read: the first may come before Redis has the read.
 const INTERRUPT_AGAIN: Duration = Duration::from_millis(20);
-/// Between two attempts to connect, at most; each process waits a random part of it.
-const RETRY: Duration = Duration::from_secs(1);
-
-/// Tells `told` of everything, over one connection after the other, until nobody listens.
-pub(super) async fn run(log: &RedisLog, mut watched: watch::Receiver<Shards>, told: mpsc::Sender<Tail>) {
-    let mut away_since = None;
-    loop {
-        let followed = tokio::select! {
-            () = told.closed() => return,
-            followed = follow(log, &mut watched, &told, &mut away_since) => followed,
-        };
-        let Err(error) = followed else { return };
-        if away_since.is_none() {
-            away_since = Some(Instant::now());
-            warn!(error = &error as &dyn std::error::Error, "the tail of the log broke off");
-        }
-        let share = f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX);
-        sleep(RETRY.mul_f64(share)).await;
-    }
-}
-
-/// Follows over one connection, until it fails.
-async fn follow(
-    log: &RedisLog,
-    watched: &mut watch::Receiver<Shards>,
-    told: &mpsc::Sender<Tail>,
-    away_since: &mut Option<Instant>,
-) -> Result<(), RedisError> {
-    let mut reader = Reader::connect(log).await?;
-    loop {
-        let shards = *watched.borrow_and_update();
-        let new = reader.turn_to(shards).await?;
-        if let Some(since) = away_since.take() {
-            info!(
-                away_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
-                "the tail is back"
-            );
-        }
-        if new != Shards::default() && told.send(Tail::Resync(new)).await.is_err() {
-            return Ok(());
-        }
-        let Some(reply) = reader.read(watched).await? else { continue };
-        for item in reader.take(reply) {
-            if told.send(item).await.is_err() {
-                return Ok(());
-            }
-        }
-    }
-}
 
 /// One connection that reads, and how far it has read each shard.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     log: &'a RedisLog,
     connection: MultiplexedConnection,
     /// The connection's id: another one interrupts it by that.
@@ -96,15 +44,17 @@ struct Place {
 }
 
 impl<'a> Reader<'a> {
-    async fn connect(log: &'a RedisLog) -> Result<Self, RedisError> {
-        let mut connection = link::connect(&log.client, SILENCE).await?;
+    /// Connects to the server that holds the first of `shards`: those of one lane lie together.
+    pub(super) async fn connect(log: &'a RedisLog, shards: Shards) -> Result<Self, RedisError> {
+        let tail = log.prefix.tail(keys::numbers(shards).next().unwrap_or_default());
+        let mut connection = log.nodes.connect_to_holder(&tail, SILENCE).await?;
         let id = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await?;
         Ok(Self { log, connection, id, places: BTreeMap::new() })
     }
 
     /// From now on reads `shards`. Gives back those that were not read so far: they are read from their
     /// present ends.
-    async fn turn_to(&mut self, shards: Shards) -> Result<Shards, RedisError> {
+    pub(super) async fn turn_to(&mut self, shards: Shards) -> Result<Shards, RedisError> {
         self.places.retain(|shard, _| shards.0 & (1 << shard) != 0);
         let new: Vec<_> = keys::numbers(shards).filter(|shard| !self.places.contains_key(shard)).collect();
         if new.is_empty() {
@@ -119,16 +69,14 @@ impl<'a> Reader<'a> {
             let place = end.ids.first().and_then(|id| id.id.parse().ok()).unwrap_or_default();
             self.places.insert(*shard, place);
         }
-        Ok(Shards(new.iter().fold(0, |bits, shard| bits | (1 << shard))))
+        Ok(together(new.iter()))
     }
 
     /// Waits for what follows, or until there is more to watch.
-    async fn read(
-        &mut self,
-        watched: &mut watch::Receiver<Shards>,
-    ) -> Result<Option<StreamReadReply>, RedisError> {
+    pub(super) async fn read(&self, watched: &mut Watched) -> Result<Option<StreamReadReply>, RedisError> {
+        let read_shards = together(self.places.keys());
         if self.places.is_empty() {
-            self.more_watched(watched).await;
+            watched.more_than(read_shards).await;
             return Ok(None);
         }
         let mut read = redis::cmd("XREAD");
@@ -143,7 +91,7 @@ impl<'a> Reader<'a> {
         let mut reading = pin!(read.query_async(&mut connection));
         tokio::select! {
             reply = &mut reading => return reply,
-            () = self.more_watched(watched) => {}
+            () = watched.more_than(read_shards) => {}
         }
         tokio::select! {
             reply = &mut reading => reply,
@@ -151,11 +99,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Ends the read that Redis holds. Cutting it off from this side would leave the connection waiting.
+    /// Ends the read that Redis holds, which on a cluster never needs to be: a lane has a single shard
+    /// there. Cutting it off from this side would leave the connection waiting.
     async fn interrupt(&self) -> std::convert::Infallible {
         loop {
-            let unblock = async |mut to: link::Connected| {
-                redis::cmd("CLIENT").arg("UNBLOCK").arg(self.id).query_async::<i64>(&mut to.connection).await
+            let unblock = async |mut to: Connection| {
+                redis::cmd("CLIENT").arg("UNBLOCK").arg(self.id).query_async::<i64>(&mut to).await
             };
             // Where it fails, the read ends by itself soon.
             let _ = self.log.calls.ask(unblock).await;
@@ -163,20 +112,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Waits until a shard is watched that is not read.
-    async fn more_watched(&self, watched: &mut watch::Receiver<Shards>) {
-        loop {
-            if watched.changed().await.is_err() {
-                return std::future::pending().await;
-            }
-            let shards = *watched.borrow();
-            if keys::numbers(shards).any(|shard| !self.places.contains_key(&shard)) {
-                return;
-            }
-        }
-    }
-
-    fn take(&mut self, reply: StreamReadReply) -> Vec<Tail> {
+    pub(super) fn take(&mut self, reply: StreamReadReply) -> Vec<Tail> {
         let by_name: HashMap<_, _> =
             self.places.keys().map(|shard| (self.log.prefix.tail(*shard), *shard)).collect();
         let mut items = Vec::new();
@@ -203,6 +139,10 @@ impl<'a> Reader<'a> {
             }
         }
     }
+}
+
+fn together<'a>(shards: impl Iterator<Item = &'a u16>) -> Shards {
+    Shards(shards.fold(0, |bits, shard| bits | (1 << shard)))
 }
 
 impl Place {

@@ -11,7 +11,7 @@ use futures_util::{TryStreamExt, stream};
 use jiff::Timestamp;
 use redis::RedisError;
 
-use super::{AT_ONCE, RedisLog, link::Connected};
+use super::{AT_ONCE, RedisLog, connection::Connection};
 use crate::{
     feed::FeedId,
     log::{FRESH, LogError, Presence},
@@ -37,7 +37,7 @@ impl Presence for RedisLog {
         let mut ask = redis::cmd("HGETALL");
         ask.arg(self.prefix.watchers(feed));
         let notes: HashMap<String, String> =
-            self.calls.ask(async |mut to: Connected| ask.query_async(&mut to.connection).await).await?;
+            self.calls.ask(async |mut to: Connection| ask.query_async(&mut to).await).await?;
         let oldest = oldest_fresh(Timestamp::now().as_second());
         let others = notes.iter().filter(|(process, _)| **process != self.process);
         Ok(others.filter_map(|(_, note)| fresh_count(note, oldest)).sum())
@@ -48,7 +48,7 @@ impl RedisLog {
     async fn note_one(&self, feed: FeedId, count: usize, now: i64) -> Result<(), RedisError> {
         let mut call = self.scripts.note.key(self.prefix.watchers(&feed));
         call.arg(&self.process).arg(count).arg(now).arg(oldest_fresh(now)).arg(FRESH.as_secs());
-        self.calls.ask::<()>(async |mut to: Connected| call.invoke_async(&mut to.connection).await).await?;
+        self.calls.ask::<()>(async |mut to: Connection| call.invoke_async(&mut to).await).await?;
         self.noted.took(feed, count, now);
         Ok(())
     }

@@ -1,0 +1,159 @@
+//! What only the log in a Redis Cluster can meet: feeds on several nodes, slots that move, nodes that die.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use photoshare_server::{
+    feed::{FeedId, Kind},
+    log::{FeedLog, LogError, Outcome, Presence, Proof, RedisLog, SHARDS, Shards, Tail, shard},
+};
+use support::{RETENTION, appended, entries_after, event, feed, redis_cluster::RedisCluster, second};
+use tokio::sync::{mpsc, watch};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn put(log: &RedisLog, feed: &FeedId, name: &str) -> Result<Outcome, LogError> {
+    log.append(event(feed, name, Kind::Uploaded, "01", second(10)), Proof::Bucket, second(10)).await
+}
+
+/// The key of the tail that `feed` is told by.
+fn tail_key(feed: &FeedId) -> String {
+    format!("test:{{s{:02}}}:tail", shard(feed))
+}
+
+/// Feeds, each in another shard.
+fn feeds_of_all_shards() -> Vec<FeedId> {
+    let mut feeds: Vec<FeedId> = Vec::new();
+    for feed in (0..).map(|number| feed(&format!("feed{number}"))) {
+        if feeds.len() == usize::from(SHARDS) {
+            break;
+        }
+        if feeds.iter().all(|known| shard(known) != shard(&feed)) {
+            feeds.push(feed);
+        }
+    }
+    feeds
+}
+
+/// A feed that lies on the node at `at`.
+async fn feed_on(cluster: &RedisCluster, at: usize) -> FeedId {
+    for feed in feeds_of_all_shards() {
+        if cluster.holder(&tail_key(&feed)).await == at {
+            return feed;
+        }
+    }
+    panic!("no feed lies on node {at}");
+}
+
+fn follow(log: &Arc<RedisLog>, shards: Shards) -> (mpsc::Receiver<Tail>, watch::Sender<Shards>) {
+    let watched = watch::Sender::new(shards);
+    let (told, tail) = mpsc::channel(4096);
+    let (log, watching) = (log.clone(), watched.subscribe());
+    tokio::spawn(async move { log.tail(watching, told).await });
+    (tail, watched)
+}
+
+/// Puts one photo after the other into `feed`, until one is told of.
+async fn until_told(log: &RedisLog, feed: &FeedId, tail: &mut mpsc::Receiver<Tail>) {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let told = async {
+        loop {
+            let name = format!("{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+            // It may be refused while the cluster finds itself.
+            let _ = put(log, feed, &name).await;
+            let item = async {
+                while !matches!(tail.recv().await, Some(Tail::Appended(entry)) if entry.feed() == feed) {}
+            };
+            if tokio::time::timeout(Duration::from_millis(50), item).await.is_ok() {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("told of an append");
+}
+
+#[tokio::test]
+async fn feeds_of_every_shard_are_told_wherever_they_lie() {
+    let cluster = RedisCluster::start().await;
+    let (log, other) = (cluster.log(RETENTION), cluster.log(RETENTION));
+    let feeds = feeds_of_all_shards();
+    let (mut tail, _watched) = follow(&log, Shards(u64::MAX));
+    let mut unread = u64::MAX;
+    while unread != 0 {
+        let item = tokio::time::timeout(PATIENCE, tail.recv()).await.expect("told to read anew");
+        if let Some(Tail::Resync(shards)) = item {
+            unread &= !shards.0;
+        }
+    }
+    for feed in &feeds {
+        appended(put(&other, feed, "a").await.unwrap());
+    }
+    let mut told = HashSet::new();
+    while told.len() < feeds.len() {
+        let item = tokio::time::timeout(PATIENCE, tail.recv()).await.expect("told of every feed");
+        let Some(Tail::Appended(entry)) = item else { continue };
+        assert!(told.insert(entry.feed().clone()), "{entry:?} twice");
+    }
+}
+
+#[tokio::test]
+async fn watchers_are_counted_wherever_their_feeds_lie() {
+    let cluster = RedisCluster::start().await;
+    let (here, there) = (cluster.log(RETENTION), cluster.log(RETENTION));
+    let feeds = feeds_of_all_shards();
+    there.note(feeds.iter().cloned().map(|feed| (feed, 2)).collect()).await.unwrap();
+    for feed in &feeds {
+        assert_eq!(here.elsewhere(feed).await.unwrap(), 2, "{feed}");
+    }
+}
+
+#[tokio::test]
+async fn a_slot_that_moves_is_followed() {
+    let cluster = RedisCluster::start().await;
+    let (log, feed) = (cluster.log(RETENTION), feed_on(&cluster, 0).await);
+    let start = log.end(&feed).await.unwrap();
+    let (mut tail, _watched) = follow(&log, Shards::of(&feed));
+    until_told(&log, &feed, &mut tail).await;
+    cluster.move_slot_of(&tail_key(&feed), 2).await;
+    assert_eq!(cluster.holder(&tail_key(&feed)).await, 2);
+    until_told(&log, &feed, &mut tail).await;
+    let end = log.end(&feed).await.unwrap();
+    assert_eq!(entries_after(&*log, &feed, start).await.last().unwrap().cursor, end);
+}
+
+#[tokio::test]
+async fn a_node_that_dies_takes_nothing_with_it_but_its_own_feeds() {
+    let mut cluster = RedisCluster::start().await;
+    let log = cluster.log(RETENTION);
+    let (lost, kept) = (feed_on(&cluster, 0).await, feed_on(&cluster, 1).await);
+    let (mut tail, _watched) = follow(&log, Shards(Shards::of(&lost).0 | Shards::of(&kept).0));
+    until_told(&log, &lost, &mut tail).await;
+    until_told(&log, &kept, &mut tail).await;
+    // The very one that the settings name.
+    cluster.nodes[0].kill();
+    cluster.nodes[1].ask::<()>(&["CLIENT", "KILL", "TYPE", "normal"]).await.unwrap();
+    until_told(&log, &kept, &mut tail).await;
+    assert!(put(&log, &lost, "while it is away").await.is_err());
+    cluster.nodes[0].restart().await;
+    until_told(&log, &lost, &mut tail).await;
+}
+
+#[tokio::test]
+async fn without_enough_replicas_an_append_is_not_done() {
+    let cluster = RedisCluster::start().await;
+    let settings = support::redis_server::settings(&cluster.nodes[0].url(), 1);
+    let log = RedisLog::new(settings, RETENTION).unwrap();
+    let refused = put(&log, &feed_on(&cluster, 2).await, "a").await.unwrap_err();
+    let why = std::error::Error::source(&refused).unwrap().to_string();
+    assert!(why.contains("replicas"), "{why}");
+}
