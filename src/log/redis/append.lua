@@ -28,12 +28,12 @@ local function remember(since)
   redis.call('ZADD', KEYS[4], now, key)
   local too_many = redis.call('ZCARD', KEYS[4]) - seen_length
   local oldest = tonumber(now) - seen_for
-  local candidates = redis.call('ZRANGE', KEYS[4], 0, FORGET - 1, 'WITHSCORES')
-  for i = 1, #candidates, 2 do
-    local then_ = candidates[i + 1]
-    if tonumber(then_) >= oldest and too_many <= 0 then break end
-    redis.call('ZREM', KEYS[4], candidates[i])
-    redis.call('HDEL', KEYS[3], candidates[i])
+  -- One after the other: mostly none or one is due.
+  for _ = 1, FORGET do
+    local candidate, then_ = unpack(redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES'))
+    if not candidate or (tonumber(then_) >= oldest and too_many <= 0) then break end
+    redis.call('ZREM', KEYS[4], candidate)
+    redis.call('HDEL', KEYS[3], candidate)
     too_many = too_many - 1
     if tonumber(then_) > tonumber(since) then since = then_ end
   end
