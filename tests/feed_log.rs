@@ -87,6 +87,7 @@ on_all! {
     a_tail_tells_every_append_in_order
     strange_names_are_kept_as_they_are
     appends_at_the_same_time_are_each_told_once
+    the_latest_entry_of_a_key_is_found_however_far_back
     a_feed_is_forgotten_when_it_was_idle_for_long
     reading_a_feed_keeps_it
     a_watched_feed_is_kept_however_quiet_it_is
@@ -371,6 +372,26 @@ async fn appends_at_the_same_time_are_each_told_once(ground: Ground) {
     let entries = entries_after(&*first, &feed, start).await;
     let offsets: Vec<_> = entries.iter().map(|entry| entry.cursor.offset).collect();
     assert_eq!(offsets, (1..=100).collect::<Vec<u64>>());
+}
+
+async fn the_latest_entry_of_a_key_is_found_however_far_back(ground: Ground) {
+    let (log, feed) = (ground.log(RETENTION), feed("summer"));
+    let key = |name| event(&feed, name, PUT, "01", second(10)).key;
+    assert_eq!(log.last_of(&key("a")).await.unwrap(), None);
+    let start = log.end(&feed).await.unwrap();
+    append(&*log, &feed, "a", PUT, "01").await;
+    let latest = appended(append(&*log, &feed, "a", REMOVE, "02").await);
+    for number in 0..250 {
+        append(&*log, &feed, &format!("{number}"), PUT, "01").await;
+    }
+    for (name, place) in [("a", latest.offset), ("0", 3), ("249", 252)] {
+        let found = log.last_of(&key(name)).await.unwrap().unwrap();
+        assert_eq!((found.cursor.offset, found.event.key.name()), (place, name));
+    }
+    assert_eq!(log.last_of(&key("none")).await.unwrap(), None);
+    assert_eq!(log.end(&feed).await.unwrap().epoch, start.epoch);
+    let invented = event(&crate::feed("invented"), "a", PUT, "01", second(10)).key;
+    assert_eq!(log.last_of(&invented).await.unwrap(), None);
 }
 
 /// A feed with one entry whose life is all but over.

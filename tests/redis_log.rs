@@ -171,6 +171,57 @@ async fn a_log_that_is_away_says_so_and_comes_back() {
     assert!(matches!(put(&log, "a").await.unwrap(), Outcome::Appended(_)));
 }
 
+/// What `log` says is wrong with it.
+async fn complaint(log: &RedisLog) -> String {
+    let refused = log.ping().await.expect_err("it can't be written to");
+    std::error::Error::source(&refused).unwrap().to_string()
+}
+
+#[tokio::test]
+async fn a_redis_that_answers_but_can_not_be_written_to_is_not_ready() {
+    let server = RedisServer::start().await;
+    let log = server.log(RETENTION);
+    log.ping().await.unwrap();
+    for (setting, bad, good, why) in [
+        ("maxmemory", "1", "0", "OOM"),
+        ("min-replicas-to-write", "1", "0", "NOREPLICAS"),
+        ("replicaof", "127.0.0.1 1", "no one", "READONLY"),
+    ] {
+        let set = async |value: &str| {
+            let mut words =
+                if setting == "replicaof" { vec!["REPLICAOF"] } else { vec!["CONFIG", "SET", setting] };
+            words.extend(value.split(' '));
+            server.ask::<()>(&words).await.unwrap();
+        };
+        set(bad).await;
+        let said = complaint(&log).await;
+        assert!(said.to_uppercase().contains(why), "{setting}: {said}");
+        set(good).await;
+        log.ping().await.unwrap();
+    }
+    let log = RedisLog::new(settings(&server.url(), 1), RETENTION).unwrap();
+    let said = complaint(&log).await;
+    assert!(said.contains("replicas"), "{said}");
+}
+
+#[tokio::test]
+async fn an_entry_that_can_not_be_read_is_lost_and_holds_up_nobody() {
+    let server = RedisServer::start().await;
+    let log = server.log(RETENTION);
+    let start = log.end(&feed("summer")).await.unwrap();
+    put(&log, "a").await.unwrap();
+    let spoilt = "local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1] \
+                  redis.call('DEL', KEYS[1]) \
+                  last[2][6] = 'not JSON' \
+                  redis.call('XADD', KEYS[1], last[1], unpack(last[2]))";
+    server.ask::<()>(&["EVAL", spoilt, "1", "test:{s09}:feed:summer"]).await.unwrap();
+    let end = appended(put(&log, "b").await.unwrap());
+    assert_eq!(log.read_after(&feed("summer"), start, 10).await.unwrap(), Read::Lost(end));
+    let key = |name| event(&feed("summer"), name, Kind::Uploaded, "01", second(10)).key;
+    assert_eq!(log.last_of(&key("b")).await.unwrap().unwrap().cursor, end);
+    assert_eq!(log.last_of(&key("a")).await.unwrap(), None);
+}
+
 #[tokio::test]
 async fn everything_of_an_idle_feed_expires() {
     let server = RedisServer::start().await;

@@ -165,10 +165,10 @@ pub trait FeedLog: fmt::Debug + Send + Sync + 'static {
     /// Never because the log is away: a tail waits and resumes with [`Tail::Resync`].
     async fn tail(&self, watched: watch::Receiver<Shards>, told: mpsc::Sender<Tail>) -> Result<(), LogError>;
 
-    /// Whether the log answers.
+    /// Whether the log could take an append.
     ///
     /// # Errors
-    /// When it is away.
+    /// When it is away, or answers but takes none.
     async fn ping(&self) -> Result<(), LogError>;
 }
 

@@ -23,13 +23,18 @@ mod settings;
 mod tail;
 mod watchers;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use async_trait::async_trait;
-use futures_util::{TryStreamExt, stream};
+use futures_util::{TryStreamExt, future, stream};
 use jiff::Timestamp;
 use redis::{Cmd, RedisError, Script, ScriptInvocation, streams::StreamRangeReply};
 use tokio::sync::{mpsc, watch};
+use tracing::warn;
 
 use super::{Entry, FeedLog, LogError, Outcome, Proof, Read, Retention, Shards, Tail, shard};
 use crate::feed::{Cursor, Epoch, FeedEvent, FeedId, ObjectKey, Sequencer, Tag};
@@ -46,6 +51,8 @@ pub use settings::{RedisAddress, RedisAddressError, RedisSettings};
 const TAIL_LENGTH: usize = 1000;
 /// How long what shows that Redis can be written to is kept.
 const PROBE: Duration = Duration::from_mins(1);
+/// Entries that a search through a feed reads at once.
+const PAGE: usize = 100;
 /// Calls under way at once where there is one for each of many feeds.
 const AT_ONCE: usize = 64;
 
@@ -64,6 +71,8 @@ pub struct RedisLog {
     /// Names this process among those that count watchers.
     process: String,
     noted: Noted,
+    /// The feed that was last complained of.
+    unreadable: Mutex<Option<FeedId>>,
 }
 
 struct Scripts {
@@ -77,8 +86,6 @@ struct Scripts {
 /// What Redis answered makes no sense, or is not enough.
 #[derive(Debug, thiserror::Error)]
 enum AnswerError {
-    #[error("what is stored can't be read")]
-    Stored(#[from] DecodeError),
     #[error("the answer {0:?} is not one of the script's")]
     Answer(String),
     #[error("{got} replicas of the wanted {wanted} have the append")]
@@ -103,6 +110,7 @@ impl RedisLog {
             wait: settings.wait,
             process: codec::epoch_text(Epoch::random()),
             noted: Noted::default(),
+            unreadable: Mutex::default(),
         })
     }
 
@@ -134,6 +142,30 @@ impl RedisLog {
         call
     }
 
+    /// Logs once that an entry of `feed` can't be read: every reader who holds an older cursor meets it.
+    fn complain(&self, feed: &FeedId, error: &DecodeError) {
+        let mut unreadable = self.unreadable.lock().expect("no panic while held");
+        if unreadable.as_ref() != Some(feed) {
+            warn!(error = error as &dyn std::error::Error, %feed, "an entry of the log can't be read");
+            *unreadable = Some(feed.clone());
+        }
+    }
+
+    async fn epoch(&self, feed: &FeedId) -> Result<Option<Epoch>, LogError> {
+        let [meta, ..] = self.prefix.of_feed(feed);
+        let ask = redis::cmd("HGET").arg(meta).arg("epoch").to_owned();
+        let epoch: Option<String> =
+            self.calls.ask(async |mut to: Connection| ask.query_async(&mut to).await).await?;
+        Ok(epoch.as_deref().and_then(codec::epoch_of))
+    }
+
+    /// A page of the entries of `feed`, from the id `from` on.
+    async fn newest_first(&self, feed: &FeedId, from: &str) -> Result<StreamRangeReply, RedisError> {
+        let [_, stream, ..] = self.prefix.of_feed(feed);
+        let ask = redis::cmd("XREVRANGE").arg(stream).arg(from).arg("-").arg("COUNT").arg(PAGE).to_owned();
+        self.calls.ask(async |mut to: Connection| ask.query_async(&mut to).await).await
+    }
+
     async fn renew_one(&self, feed: FeedId) -> Result<(), RedisError> {
         let call = self.call(&self.scripts.renew, &feed, Timestamp::now());
         self.calls.ask(async |mut to: Connection| call.invoke_async(&mut to).await).await
@@ -153,6 +185,13 @@ impl RedisLog {
         Ok(replicas)
     }
 
+    fn judge_replicas(&self, got: usize) -> Result<(), LogError> {
+        let wanted = self.wait_replicas;
+        if got < wanted { Err(AnswerError::Replicas { wanted, got }.into()) } else { Ok(()) }
+    }
+
+    /// Shows that Redis takes writes: one that is out of memory, can't save or became a replica answers
+    /// all the same.
     fn probe(&self, shard: u16) -> Cmd {
         redis::cmd("SET").arg(self.prefix.probe(shard)).arg("").arg("EX").arg(PROBE.as_secs()).to_owned()
     }
@@ -170,9 +209,7 @@ impl FeedLog for RedisLog {
                 Ok((answer, self.replicated(shard(event.feed()), &mut to).await?))
             })
             .await?;
-        if replicas < self.wait_replicas {
-            return Err(AnswerError::Replicas { wanted: self.wait_replicas, got: replicas }.into());
-        }
+        self.judge_replicas(replicas)?;
         outcome(answer, tag)
     }
 
@@ -187,8 +224,14 @@ impl FeedLog for RedisLog {
         }
         let entries: Result<Vec<_>, _> =
             entries.ids.iter().map(|id| codec::entry_of_feed(id, end.epoch).map(Arc::new)).collect();
-        let entries = entries.map_err(AnswerError::from)?;
-        Ok(if are_contiguous(after, &entries) { Read::Entries(entries) } else { Read::Lost(end) })
+        match entries {
+            Ok(entries) if are_contiguous(after, &entries) => Ok(Read::Entries(entries)),
+            Ok(_) => Ok(Read::Lost(end)),
+            Err(error) => {
+                self.complain(feed, &error);
+                Ok(Read::Lost(end))
+            }
+        }
     }
 
     async fn end(&self, feed: &FeedId) -> Result<Cursor, LogError> {
@@ -204,18 +247,17 @@ impl FeedLog for RedisLog {
     }
 
     async fn last_of(&self, key: &ObjectKey) -> Result<Option<Arc<Entry>>, LogError> {
-        let end = self.end(key.feed()).await?;
-        let [_, stream, ..] = self.prefix.of_feed(key.feed());
-        let newest_first = redis::cmd("XREVRANGE").arg(stream).arg("+").arg("-").to_owned();
-        let entries: StreamRangeReply =
-            self.calls.ask(async |mut to: Connection| newest_first.query_async(&mut to).await).await?;
-        for id in &entries.ids {
-            let entry = codec::entry_of_feed(id, end.epoch).map_err(AnswerError::from)?;
-            if entry.event.key == *key {
+        let Some(epoch) = self.epoch(key.feed()).await? else { return Ok(None) };
+        let mut from = "+".to_owned();
+        loop {
+            let page = self.newest_first(key.feed(), &from).await?;
+            let Some(oldest) = page.ids.last() else { return Ok(None) };
+            from = format!("({}", oldest.id);
+            let mut entries = page.ids.iter().filter_map(|id| codec::entry_of_feed(id, epoch).ok());
+            if let Some(entry) = entries.find(|entry| entry.event.key == *key) {
                 return Ok(Some(Arc::new(entry)));
             }
         }
-        Ok(None)
     }
 
     async fn tail(&self, watched: watch::Receiver<Shards>, told: mpsc::Sender<Tail>) -> Result<(), LogError> {
@@ -224,8 +266,14 @@ impl FeedLog for RedisLog {
     }
 
     async fn ping(&self) -> Result<(), LogError> {
-        let ask = async |mut to: Connection| redis::cmd("PING").query_async(&mut to).await;
-        Ok(self.calls.ask::<()>(ask).await?)
+        // Both connections: each may be dead by itself, and shows it only when it is used.
+        let read = self.calls.ask(async |mut to: Connection| redis::cmd("PING").query_async(&mut to).await);
+        let written = self.appends.ask(async |mut to: Connection| {
+            self.probe(0).query_async::<()>(&mut to).await?;
+            self.replicated(0, &mut to).await
+        });
+        let ((), replicas) = future::try_join(read, written).await?;
+        self.judge_replicas(replicas)
     }
 }
 
