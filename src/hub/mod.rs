@@ -6,6 +6,7 @@
 
 mod feed_watch;
 mod pace;
+mod shards;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,7 +19,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, Semaphore, mpsc},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -26,14 +27,20 @@ use tracing::warn;
 
 use crate::{
     feed::{Cursor, FeedId},
-    log::{Entry, FeedLog, LogError, Read, Shards, Tail},
+    log::{Entry, FeedLog, LogError, Read, Tail},
 };
 use feed_watch::{FeedWatch, Wants};
 use pace::Pace;
+use shards::WatchedShards;
 
 /// Entries that one read of the log brings.
 const READ_LIMIT: usize = 256;
-/// A read that the log refused is tried again after this.
+/// Entries that one read for a single subscriber brings: there may be many that are behind, and each holds
+/// what was read for it until it takes it.
+const READ_LIMIT_FOR_ONE: usize = 64;
+/// Reads of the log under way at once.
+const READS_AT_ONCE: usize = 64;
+/// A read that the log refused is tried again after about this.
 const READ_RETRY: Duration = Duration::from_millis(500);
 /// Tail items that may wait while the hub is busy.
 const TAIL_BUFFER: usize = 1024;
@@ -72,8 +79,10 @@ pub struct Hub {
     /// Feeds with something to do.
     dirty: Mutex<HashSet<FeedId>>,
     wake: Notify,
-    shards: watch::Sender<Shards>,
+    shards: WatchedShards,
     next_id: AtomicU64,
+    /// Places for reads under way.
+    reads: Arc<Semaphore>,
     /// One that is full for longer is cut.
     patience: Duration,
 }
@@ -113,8 +122,9 @@ impl Hub {
             feeds: Mutex::default(),
             dirty: Mutex::default(),
             wake: Notify::new(),
-            shards: watch::Sender::new(Shards::default()),
+            shards: WatchedShards::default(),
             next_id: AtomicU64::new(1),
+            reads: Arc::new(Semaphore::new(READS_AT_ONCE)),
             patience,
         })
     }
@@ -131,8 +141,12 @@ impl Hub {
     pub fn watch(self: &Arc<Self>, feed: &FeedId) -> Watching {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let mut feeds = self.feeds();
-        feeds.entry(feed.clone()).or_default().hold(id);
-        self.publish_shards(&feeds);
+        let watch = feeds.entry(feed.clone()).or_insert_with(|| {
+            self.shards.add(feed);
+            FeedWatch::default()
+        });
+        watch.hold(id);
+        drop(feeds);
         Watching { hub: self.clone(), feed: feed.clone(), id }
     }
 
@@ -233,11 +247,19 @@ impl Hub {
     }
 
     fn read(&self, reads: &mut JoinSet<Answer>, feed: FeedId, purpose: For, after: Cursor) {
-        let log = self.log.clone();
+        let (log, places) = (self.log.clone(), self.reads.clone());
+        let limit = match purpose {
+            For::Feed => READ_LIMIT,
+            For::Subscriber(_) => READ_LIMIT_FOR_ONE,
+        };
         reads.spawn(async move {
-            let read = log.read_after(&feed, after, READ_LIMIT).await;
+            let place = places.acquire().await;
+            let read = log.read_after(&feed, after, limit).await;
+            drop(place);
             if read.is_err() {
-                tokio::time::sleep(READ_RETRY).await;
+                // At different moments: all that were refused together would come back together.
+                let share = f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX);
+                tokio::time::sleep(READ_RETRY.mul_f64(0.5 + share)).await;
             }
             Answer { feed, purpose, read }
         });
@@ -251,15 +273,6 @@ impl Hub {
             }
             self.dirty().insert(feed);
         }
-    }
-
-    fn publish_shards(&self, feeds: &HashMap<FeedId, FeedWatch>) {
-        let bits = feeds.keys().fold(0, |bits, feed| bits | Shards::of(feed).0);
-        self.shards.send_if_modified(|shards| {
-            let changed = shards.0 != bits;
-            shards.0 = bits;
-            changed
-        });
     }
 
     fn feeds(&self) -> MutexGuard<'_, HashMap<FeedId, FeedWatch>> {
@@ -291,7 +304,7 @@ impl Drop for Watching {
             watch.leave(self.id);
             if watch.is_idle() {
                 feeds.remove(&self.feed);
-                self.hub.publish_shards(&feeds);
+                self.hub.shards.remove(&self.feed);
             }
         }
     }
