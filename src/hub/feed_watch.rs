@@ -39,6 +39,8 @@ struct Place {
     /// Read from the log for this one alone, older than the window.
     backlog: VecDeque<Arc<Entry>>,
     reading: bool,
+    /// Whether `position` is one of the log's is to be asked of the log.
+    doubtful: bool,
     /// The log can't prove the way to here: this is its end, and the subscriber is to be told so.
     lost: Option<Cursor>,
     full_since: Option<Instant>,
@@ -74,6 +76,7 @@ impl FeedWatch {
             position,
             backlog: VecDeque::new(),
             reading: false,
+            doubtful: false,
             lost: None,
             full_since: None,
         };
@@ -138,6 +141,7 @@ impl FeedWatch {
             Err(_) => {}
             Ok(Read::Lost(end)) => place.lost = Some(end),
             Ok(Read::Entries(entries)) => {
+                place.doubtful = false;
                 if entries.is_empty() {
                     // It stands at the end of a log that the hub has not followed so far.
                     self.missed = true;
@@ -190,16 +194,19 @@ impl FeedWatch {
         }
     }
 
-    /// The log lost what the hub had followed. Those who were told of the new one already stay; all
-    /// others are told.
+    /// The log lost what the hub had followed: it began anew, or was trimmed past the hub. Those who are
+    /// no further are told. Those who joined since then, and stand where the hub never was, stay; in the
+    /// same epoch the log is asked whether they do.
     fn begin_anew(&mut self, end: Cursor) {
         let old = self.end.replace(end);
         self.window.clear();
         self.missed = true;
+        let followed = old.filter(|old| old.epoch == end.epoch).map(|old| old.offset);
         for place in self.subscribers.values_mut() {
-            let in_new_life =
-                place.position.epoch == end.epoch && old.is_some_and(|old| old.epoch != end.epoch);
-            if !in_new_life {
+            let joined_since = followed.is_none_or(|followed| place.position.offset > followed);
+            if place.position.epoch == end.epoch && joined_since {
+                place.doubtful = followed.is_some();
+            } else {
                 place.lost = Some(end);
                 place.backlog.clear();
             }
@@ -223,6 +230,7 @@ impl Place {
             self.subscriber.lost(feed, lost)?;
             self.took(lost);
             self.lost = None;
+            self.doubtful = false;
         }
         while let Some(entry) = self.backlog.front() {
             if entry.follows(self.position) {
@@ -232,7 +240,7 @@ impl Place {
             }
             self.backlog.pop_front();
         }
-        if self.position.epoch != end.epoch {
+        if self.doubtful || self.position.epoch != end.epoch {
             return Ok(Progress::NeedsLog);
         }
         if self.position.offset >= end.offset {
