@@ -8,6 +8,9 @@ import { Account } from '../lib/ministack.mjs';
 import { assertProblem } from '../lib/shapes.mjs';
 import { until } from '../lib/wait.mjs';
 
+/** How long Redis is away: longer than any time-out on the way to it. */
+const AWAY_MS = 10_000;
+
 describe('faults of Redis', () => {
   let account;
   before(async () => {
@@ -28,29 +31,35 @@ describe('faults of Redis', () => {
     return { deployment, traffic, redis: deployment.redis };
   }
 
-  test('Redis hangs for a while', async (t) => {
+  /** Traffic for as long as a fault is to last that began at `since`: here, time is the fault. */
+  async function trafficWhileAway(traffic, since) {
+    await traffic.more(60);
+    await until(() => Date.now() - since >= AWAY_MS, 'the fault to have lasted');
+  }
+
+  test('Redis hangs for 10 s', async (t) => {
     const { deployment, traffic, redis } = await underTraffic(t);
     redis.pause();
-    await traffic.more(60);
+    await trafficWhileAway(traffic, Date.now());
     const newcomer = closing(t, connect4(deployment.url));
     assertProblem(await newcomer.ask('join', deployment.feed), 'unavailable', 503);
     const ready = await fetch(`${deployment.webs[0].url}/readyz`);
     assert.equal(ready.status, 503, 'readiness includes the log');
     redis.resume();
     await traffic.more(40);
-    await deployment.settle('Redis hangs (SIGSTOP)');
+    await deployment.settle('Redis hangs (SIGSTOP) for 10 s');
     assert.equal((await fetch(`${deployment.webs[0].url}/readyz`)).status, 200);
   });
 
-  test('Redis is shut down and comes back with what it held', async (t) => {
+  test('Redis is shut down for 10 s and comes back with what it held', async (t) => {
     const { deployment, traffic, redis } = await underTraffic(t, { pollers: 2 });
     await redis.shutDown();
-    await traffic.more(60);
+    await trafficWhileAway(traffic, Date.now());
     const newcomer = closing(t, connect4(deployment.url));
     assertProblem(await newcomer.ask('join', deployment.feed), 'unavailable', 503);
     await redis.restart();
     await traffic.more(40);
-    await deployment.settle('Redis shut down and back');
+    await deployment.settle('Redis shut down for 10 s and back');
   });
 
   test('Redis comes back empty', async (t) => {
