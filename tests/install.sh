@@ -13,6 +13,7 @@ need npm npm
 need python3 python3-venv
 need redis-server redis-server
 need chromium chromium
+need openssl openssl
 
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
