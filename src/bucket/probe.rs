@@ -69,11 +69,15 @@ impl Bucket {
         (url, headers)
     }
 
-    /// Says that the event of `ping` arrived.
+    /// Says that the event of `ping` arrived, while it is there: the answer to a doctor that has cleaned up
+    /// would stay for good.
     ///
     /// # Errors
-    /// When S3 did not store it.
+    /// When S3 can't tell, or did not store it.
     pub async fn answer(&self, ping: &Ping) -> Result<(), BucketError> {
+        if !self.is_stored(&ping.key()).await? {
+            return Ok(());
+        }
         let call = self.client.put_object().bucket(&*self.name).key(ping.pong());
         let call = call.body(ByteStream::from_static(b"pong")).send().await;
         call.map_err(|error| self.failed("PutObject", &error))?;
@@ -85,14 +89,18 @@ impl Bucket {
     /// # Errors
     /// When S3 can't tell.
     pub async fn is_answered(&self, ping: &Ping) -> Result<bool, BucketError> {
-        match self.client.head_object().bucket(&*self.name).key(ping.pong()).send().await {
+        self.is_stored(&ping.pong()).await
+    }
+
+    async fn is_stored(&self, key: &str) -> Result<bool, BucketError> {
+        match self.client.head_object().bucket(&*self.name).key(key).send().await {
             Ok(_) => Ok(true),
             Err(error) if error.as_service_error().is_some_and(HeadObjectError::is_not_found) => Ok(false),
             Err(error) => Err(self.failed("HeadObject", &error)),
         }
     }
 
-    /// Removes a ping and its answer.
+    /// Removes a ping and its answer, in this order: a server looks for the one before it stores the other.
     ///
     /// # Errors
     /// When S3 did not do it.

@@ -58,9 +58,13 @@ impl World {
 
     /// Stores an object, past the queue.
     fn store(&self, name: &str) {
-        let feed = self.folder.join("s3").join(local::BUCKET).join("summer");
-        std::fs::create_dir_all(&feed).unwrap();
-        std::fs::write(feed.join(name), "photo").unwrap();
+        self.store_at(&format!("summer/{name}"));
+    }
+
+    fn store_at(&self, key: &str) {
+        let file = self.folder.join("s3").join(local::BUCKET).join(key);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, "photo").unwrap();
     }
 
     async fn handle(&self, body: &Value) -> Disposition {
@@ -407,4 +411,19 @@ proptest! {
         let expected = if *uploads.last().unwrap() { "+summer/a.jpg" } else { "-summer/a.jpg" };
         prop_assert_eq!(told.as_deref(), Some(expected));
     }
+}
+
+#[tokio::test]
+async fn a_doctor_is_answered_while_its_object_is_there_and_no_longer() {
+    let world = World::new().await;
+    let bucket = &world.ingest.bucket;
+    for waits in [true, false] {
+        let ping = Ping::random(bucket.prefix());
+        if waits {
+            world.store_at(&ping.key());
+        }
+        assert_eq!(world.handle(&records(&[put(&ping.key(), "01")])).await, Disposition::Delete);
+        assert_eq!(bucket.is_answered(&ping).await.unwrap(), waits);
+    }
+    assert_eq!(world.told().await, [""; 0]);
 }
