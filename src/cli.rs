@@ -14,13 +14,18 @@ use crate::{
     redrive, telemetry,
 };
 
+/// The command line can't be read: `EX_USAGE` of sysexits.h. Clap's own 2 is a failure that the doctor found.
+const EXIT_USAGE: u8 = 64;
 /// The configuration is wrong: `EX_CONFIG` of sysexits.h.
 const EXIT_CONFIG: u8 = 78;
 
 /// Runs `photoshare`.
 #[must_use]
 pub fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(said) => return say(&said),
+    };
     match run(command) {
         Ok(code) => code,
         Err(error) => {
@@ -29,6 +34,13 @@ pub fn main() -> ExitCode {
             if config { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// Help and version were asked for; all else is a mistake.
+fn say(said: &clap::Error) -> ExitCode {
+    // Nobody is left to be told that nobody listens.
+    let _ = said.print();
+    if said.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {

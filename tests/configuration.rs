@@ -57,6 +57,22 @@ fn trap_26_without_a_port_serve_says_so() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("PORT must be set"));
 }
 
+#[test]
+fn a_command_line_that_can_not_be_read_has_its_own_exit_code() {
+    for (arguments, code) in [
+        (vec![], 64),
+        (vec!["serve", "--no-such-flag"], 64),
+        (vec!["doctor", "--no-such-flag"], 64),
+        (vec!["token"], 64),
+        (vec!["--help"], 0),
+        (vec!["doctor", "--help"], 0),
+        (vec!["--version"], 0),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_photoshare")).args(&arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+    }
+}
+
 /// A row for each setting: its variable, where it holds, its default, what it is.
 fn table() -> String {
     let mut rows: BTreeMap<String, (Vec<String>, Vec<String>, String)> = BTreeMap::new();

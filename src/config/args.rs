@@ -26,7 +26,9 @@ pub enum Command {
     /// Prints a token for trying things, signed with AUTH_JWT_SECRET
     Token(TokenArgs),
     /// Looks at bucket, queue and the way between them, and says how to mend what is wrong
-    #[command(after_help = "Exit code: 0 all is well, 1 a warning, 2 a failure, 78 a wrong configuration")]
+    #[command(
+        after_help = "Exit code: 0 all is well, 1 a warning, 2 a failure, 64 a wrong command line, 78 a wrong configuration"
+    )]
     Doctor(DoctorArgs),
     /// Moves the messages of the dead-letter queue back into the queue
     Redrive(RedriveArgs),
