@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use crate::{
     events::{self, Body},
-    queue::{Message, Queue, SqsQueue},
+    queue::{Queue, ReceiptHandle, SqsQueue},
 };
 
 /// What is looked at is hidden for as long as looking at all of it may take.
@@ -14,6 +14,16 @@ const HIDDEN: Duration = Duration::from_mins(2);
 /// A receive that waits asks all of SQS's servers, one that does not may miss some.
 const WAIT: Duration = Duration::from_secs(1);
 const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
+const DELETE_TRIES: usize = 3;
+
+/// What came of carrying messages over by hand.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Carried {
+    /// Sent and deleted.
+    moved: usize,
+    /// Sent, and still in the dead-letter queue as well.
+    left: usize,
+}
 
 /// Moves the dead letters of `queue` back to it; a dry run moves nothing and says what each one is.
 ///
@@ -28,8 +38,9 @@ pub async fn redrive(queue: &SqsQueue, dry_run: bool) -> anyhow::Result<()> {
     if let Some(task) = queue.start_move(&arn).await? {
         return follow(&dead, &arn, &task).await;
     }
-    let moved = carry(&dead, queue).await?;
+    let Carried { moved, left } = carry(&dead, queue).await?;
     println!("{moved} messages moved back");
+    anyhow::ensure!(left == 0, "{left} messages were sent back, but could not be deleted: run it again");
     Ok(())
 }
 
@@ -49,41 +60,67 @@ async fn follow(dead: &SqsQueue, arn: &str, task: &str) -> anyhow::Result<()> {
 }
 
 /// Each message is sent before it is deleted: killed in between, it is there twice, and told once.
-async fn carry(dead: &SqsQueue, to: &SqsQueue) -> anyhow::Result<usize> {
-    let mut moved = 0;
+async fn carry(dead: &SqsQueue, to: &SqsQueue) -> anyhow::Result<Carried> {
+    let mut carried = Carried::default();
     loop {
         let messages = dead.take(WAIT, HIDDEN).await?;
         if messages.is_empty() {
-            return Ok(moved);
+            return Ok(carried);
         }
         for message in messages {
             to.send(&message.body).await?;
-            dead.delete(std::slice::from_ref(&message.receipt)).await?;
-            moved += 1;
+            if delete(dead, message.receipt).await? {
+                carried.moved += 1;
+            } else {
+                carried.left += 1;
+            }
         }
     }
 }
 
+/// Whether it is gone in the end.
+async fn delete(dead: &SqsQueue, receipt: ReceiptHandle) -> anyhow::Result<bool> {
+    let mut left = vec![receipt];
+    for _ in 0..DELETE_TRIES {
+        left = dead.delete(&left).await?;
+        if left.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 async fn explain(dead: &SqsQueue) -> anyhow::Result<()> {
-    let mut taken: Vec<Message> = Vec::new();
+    let mut taken = Vec::new();
+    let explained = explain_each(dead, &mut taken).await;
+    // What can't be given back comes into sight by itself.
+    dead.give_back(&taken).await;
+    println!("{} messages would be moved back", explained?);
+    Ok(())
+}
+
+/// How many there are. Only their receipts are kept: a queue may hold more than fits into memory.
+async fn explain_each(dead: &SqsQueue, taken: &mut Vec<ReceiptHandle>) -> anyhow::Result<usize> {
     let mut known = HashSet::new();
     loop {
         let messages = dead.take(WAIT, HIDDEN).await?;
         // One that comes again was looked at for too long: all of it has been seen.
-        if messages.is_empty() || messages.iter().any(|message| !known.insert(message.id.clone())) {
-            taken.extend(messages);
-            break;
+        let seen_all = messages.is_empty() || messages.iter().any(|message| known.contains(&message.id));
+        for message in messages {
+            if known.insert(message.id.clone()) {
+                println!(
+                    "{} received {} times: {}",
+                    message.id,
+                    message.receive_count,
+                    reason(&message.body)
+                );
+            }
+            taken.push(message.receipt);
         }
-        for message in &messages {
-            println!("{} received {} times: {}", message.id, message.receive_count, reason(&message.body));
+        if seen_all {
+            return Ok(known.len());
         }
-        taken.extend(messages);
     }
-    for message in &taken {
-        dead.extend(&message.receipt, Duration::ZERO).await?;
-    }
-    println!("{} messages would be moved back", known.len());
-    Ok(())
 }
 
 /// Why a message was given up; never its text.
@@ -105,19 +142,4 @@ fn reason(body: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_message_is_explained_without_its_text() {
-        for (body, expected) in [
-            ("secret", "body is not JSON (line 1, column 1)"),
-            (r#"{"secret": 1}"#, "body is no S3 notification: neither Records nor detail-type"),
-            (r#"{"Records": [{"secret": 1}]}"#, "record 1 of 1: record has no eventName"),
-            (r#"{"Records": []}"#, "readable: the log or the bucket was away for too long"),
-            (r#"{"Event": "s3:TestEvent"}"#, "readable: S3's test event"),
-        ] {
-            assert_eq!(reason(body), expected);
-        }
-    }
-}
+mod tests;

@@ -53,14 +53,19 @@ impl Sqs {
     }
 
     pub fn queue(&self) -> Arc<SqsQueue> {
+        let url = "https://sqs.eu-central-1.amazonaws.com/1/events";
+        Arc::new(SqsQueue::new(&self.sdk(), url.into(), VISIBILITY))
+    }
+
+    /// Calls of S3 are answered by the script as well; they have no name.
+    pub fn sdk(&self) -> SdkConfig {
         let credentials = Credentials::new("id", "secret", None, None, "test");
-        let sdk = SdkConfig::builder()
+        SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("eu-central-1"))
             .credentials_provider(SharedCredentialsProvider::new(credentials))
             .http_client(self.http_client())
-            .build();
-        Arc::new(SqsQueue::new(&sdk, "https://sqs.eu-central-1.amazonaws.com/1/events".into(), VISIBILITY))
+            .build()
     }
 
     pub fn calls(&self, name: &str) -> Vec<Call> {
@@ -95,7 +100,8 @@ impl HttpConnector for Sqs {
                 }
                 Answer::Never => std::future::pending().await,
             };
-            let mut response = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body.to_string()));
+            let body = if body.is_null() { SdkBody::empty() } else { body.to_string().into() };
+            let mut response = HttpResponse::new(status.try_into().unwrap(), body);
             response.headers_mut().insert("content-type", "application/x-amz-json-1.0");
             Ok(response)
         })

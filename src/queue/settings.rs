@@ -9,7 +9,7 @@ use aws_sdk_sqs::{
 use serde_json::Value;
 
 use super::{
-    Message, QueueError, SqsQueue,
+    Message, Queue, QueueError, ReceiptHandle, SqsQueue,
     sqs::{failed, message, seconds},
 };
 
@@ -91,6 +91,16 @@ impl SqsQueue {
         let call = call.message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount);
         let received = call.send().await.map_err(|error| failed("ReceiveMessage", &error))?;
         Ok(received.messages.unwrap_or_default().into_iter().filter_map(message).collect())
+    }
+
+    /// Makes messages visible again at once, and says how many could not be: those come again when they
+    /// are hidden no more.
+    pub async fn give_back(&self, messages: &[ReceiptHandle]) -> usize {
+        let mut left = 0;
+        for message in messages {
+            left += usize::from(self.extend(message, Duration::ZERO).await.is_err());
+        }
+        left
     }
 
     /// Sends a message.
