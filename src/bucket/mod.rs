@@ -25,7 +25,7 @@ pub use grant::{Declared, Grant, Method, StoryError};
 pub use look::Look;
 pub use multipart::{MultipartError, MultipartUpload, Named, Part};
 pub use probe::Ping;
-pub use settings::{CorsRule, Notification, Target};
+pub use settings::{CorsRule, Encryption, Notification, Target};
 pub use sign::{Base, Signer, SignerError};
 pub use view::ViewUrl;
 
@@ -77,6 +77,18 @@ impl BucketError {
     #[must_use]
     pub fn is_elsewhere(&self) -> bool {
         self.says("PermanentRedirect") || self.says("AuthorizationHeaderMalformed")
+    }
+
+    /// Whether S3 answered, and said that it does not know these credentials.
+    #[must_use]
+    pub fn is_wrong_key(&self) -> bool {
+        self.says("InvalidAccessKeyId") || self.says("SignatureDoesNotMatch")
+    }
+
+    /// Whether S3 answered, and said that these temporary credentials are over.
+    #[must_use]
+    pub fn is_expired_key(&self) -> bool {
+        self.says("ExpiredToken") || self.says("InvalidToken")
     }
 
     fn says(&self, wanted: &str) -> bool {

@@ -41,6 +41,27 @@ pub struct CorsRule {
     pub exposed: Vec<String>,
 }
 
+/// What objects are encrypted with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Encryption {
+    /// S3's own keys.
+    S3,
+    /// The KMS key that AWS manages for S3, aws/s3.
+    AwsManaged,
+    /// A KMS key, which may be any.
+    Key(String),
+}
+
+/// Where KMS is asked for and no key is named, the one that AWS manages is meant.
+impl From<Option<String>> for Encryption {
+    fn from(key: Option<String>) -> Self {
+        match key {
+            Some(key) if !key.ends_with("alias/aws/s3") => Self::Key(key),
+            _ => Self::AwsManaged,
+        }
+    }
+}
+
 impl Bucket {
     /// Where events go.
     ///
@@ -98,19 +119,24 @@ impl Bucket {
         Ok(days.filter_map(|abort| abort.days_after_initiation).min())
     }
 
-    /// The KMS key that new objects are encrypted with; `None` for S3's own.
+    /// What new objects are encrypted with.
     ///
     /// # Errors
     /// When S3 does not say.
-    pub async fn encryption_key(&self) -> Result<Option<String>, BucketError> {
+    pub async fn encryption(&self) -> Result<Encryption, BucketError> {
         let call = self.client.get_bucket_encryption().bucket(&*self.name).send().await;
         let said = match call.map_err(|error| self.failed("GetBucketEncryption", &error)) {
-            Err(error) if error.says("ServerSideEncryptionConfigurationNotFoundError") => return Ok(None),
+            Err(error) if error.says("ServerSideEncryptionConfigurationNotFoundError") => {
+                return Ok(Encryption::S3);
+            }
             said => said?,
         };
         let rules = said.server_side_encryption_configuration.map(|said| said.rules).unwrap_or_default();
         let by_default = rules.into_iter().find_map(|rule| rule.apply_server_side_encryption_by_default);
-        Ok(by_default.and_then(|by| by.kms_master_key_id))
+        Ok(match by_default {
+            Some(by) if by.sse_algorithm.as_str() != "AES256" => by.kms_master_key_id.into(),
+            _ => Encryption::S3,
+        })
     }
 
     /// Where the bucket is.

@@ -1,24 +1,45 @@
 //! What of the bucket matters.
 
-use super::{Finding, Notification};
-use crate::bucket::{Bucket, BucketError, CorsRule, Target};
+use super::{Finding, mend};
+use crate::bucket::{Bucket, BucketError, Encryption};
 
-const FAMILIES: [&str; 3] = ["s3:ObjectCreated", "s3:ObjectRemoved", "s3:LifecycleExpiration"];
-const REDEPLOY: &str = "aws cloudformation deploy --template-file infra/photos.yaml";
+/// Whether S3 takes our key. What else stood in the way of the first call is said of the bucket.
+pub(super) fn credentials(first_call: Option<&BucketError>) -> Finding {
+    const CHECK: &str = "credentials";
+    match first_call {
+        Some(error) if error.is_expired_key() => {
+            let mend = "get new temporary ones: aws sso login, or aws sts assume-role, and set \
+                 AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN";
+            Finding::failure(CHECK, format!("these temporary ones are over: {error}"), mend)
+        }
+        Some(error) if error.is_wrong_key() => {
+            Finding::failure(CHECK, format!("S3 does not take them: {error}"), mend::new_key())
+        }
+        _ => Finding::ok(CHECK, "there are some, and a region"),
+    }
+}
 
-pub(super) async fn reachable(bucket: &Bucket, region: &str) -> Finding {
+pub(super) async fn reachable(bucket: &Bucket, first_call: Option<&BucketError>, region: &str) -> Finding {
     const CHECK: &str = "bucket";
     let name = bucket.name();
-    if let Err(error) = bucket.ping().await {
-        if error.is_elsewhere() {
+    match first_call {
+        Some(error) if error.is_elsewhere() => {
             let found = format!("{name} is not in {region}, which AWS_REGION says");
             let mend =
                 format!("set AWS_REGION to what this says: aws s3api get-bucket-location --bucket {name}");
             return Finding::failure(CHECK, found, mend);
         }
-        let mend = "compare S3_BUCKET with the output BucketName of infra/photos.yaml, and the server's \
-             policy with infra/access.yaml";
-        return Finding::failure(CHECK, error.to_string(), mend);
+        Some(error) if error.is_refusal() => {
+            return Finding::failure(CHECK, error.to_string(), mend::access(&of(bucket)));
+        }
+        Some(error) => {
+            return Finding::failure(
+                CHECK,
+                error.to_string(),
+                mend::set_to_output("S3_BUCKET", "BucketName"),
+            );
+        }
+        None => {}
     }
     match bucket.region().await {
         Ok(there) if there != region => {
@@ -30,127 +51,18 @@ pub(super) async fn reachable(bucket: &Bucket, region: &str) -> Finding {
     }
 }
 
-pub(super) fn notification(
-    bucket: &Bucket,
-    said: &Result<Notification, BucketError>,
-    queue: &str,
-) -> Finding {
-    const CHECK: &str = "notification";
-    let said = match said {
-        Ok(said) => said,
-        Err(error) => return unread(CHECK, error),
-    };
-    let ours: Vec<_> = said.queues.iter().filter(|target| target.arn == queue).collect();
-    if ours.is_empty() {
-        return elsewhere(said, queue);
-    }
-    let prefix = bucket.prefix().as_str();
-    let seen = |target: &&&Target| target.suffix.is_empty() && prefix.starts_with(&target.prefix);
-    let heard = |family: &&str| ours.iter().filter(seen).any(|target| covers(target, family));
-    let missing: Vec<_> = FAMILIES.into_iter().filter(|family| !heard(family)).collect();
-    if missing.is_empty() {
-        return Finding::ok(CHECK, format!("all events of {prefix}* go to {queue}"));
-    }
-    let found = format!("{} of keys {prefix}* do not go to {queue}", missing.join(", "));
-    let mend = format!("{REDEPLOY} … --parameter-overrides KeyPrefix={prefix}");
-    if missing.contains(&FAMILIES[0]) || missing.contains(&FAMILIES[1]) {
-        Finding::failure(CHECK, found, mend)
-    } else {
-        Finding::warning(CHECK, format!("{found}: expired photos are not told to be gone"), mend)
-    }
-}
-
-/// By a topic or EventBridge, whose own settings the server may not read: the round trip tells.
-fn elsewhere(said: &Notification, queue: &str) -> Finding {
-    const CHECK: &str = "notification";
-    if said.event_bridge {
-        return Finding::ok(CHECK, "goes to EventBridge; whether a rule hands it on, the round trip tells");
-    }
-    if let Some(topic) = said.topics.first() {
-        let found = format!("goes to {}; whether that hands it on, the round trip tells", topic.arn);
-        return Finding::ok(CHECK, found);
-    }
-    let others: Vec<_> = said.queues.iter().map(|target| target.arn.as_str()).collect();
-    let found = if others.is_empty() {
-        "the bucket tells nobody of its photos".to_owned()
-    } else {
-        format!("events go to {}, not to {queue}", others.join(", "))
-    };
-    let mend = format!(
-        "{REDEPLOY} … --parameter-overrides Delivery=direct, or compare SQS_QUEUE_URL with its output QueueUrl"
-    );
-    Finding::failure(CHECK, found, mend)
-}
-
-fn covers(target: &Target, family: &str) -> bool {
-    let all = format!("{family}:*");
-    let named = |name: &str| target.events.iter().any(|event| *event == format!("{family}:{name}"));
-    target.events.contains(&all)
-        || match family {
-            "s3:ObjectCreated" => ["Put", "Post", "Copy", "CompleteMultipartUpload"].into_iter().all(named),
-            _ => ["Delete", "DeleteMarkerCreated"].into_iter().all(named),
-        }
-}
-
 pub(super) async fn encryption(bucket: &Bucket) -> Finding {
     const CHECK: &str = "bucket-encryption";
-    match bucket.encryption_key().await {
-        Ok(None) => Finding::ok(CHECK, "S3's own keys"),
-        Ok(Some(key)) => {
+    match bucket.encryption().await {
+        Ok(Encryption::S3) => Finding::ok(CHECK, "S3's own keys"),
+        Ok(Encryption::AwsManaged) => Finding::ok(
+            CHECK,
+            "aws/s3, the KMS key that AWS manages: only for users of the bucket's own account",
+        ),
+        Ok(Encryption::Key(key)) => {
             Finding::ok(CHECK, format!("the key {key}; whether it may be used, the round trip tells"))
         }
         Err(error) => unread(CHECK, &error),
-    }
-}
-
-pub(super) async fn cors(bucket: &Bucket, origins: &[String]) -> Finding {
-    const CHECK: &str = "cors";
-    let rules = match bucket.cors().await {
-        Ok(rules) => rules,
-        Err(error) => return unread(CHECK, &error),
-    };
-    if origins.is_empty() {
-        return Finding::ok(CHECK, "no ALLOWED_ORIGINS: native apps need none");
-    }
-    let lacking = |origin: &String| lack(&rules, origin).map(|lack| format!("{origin}: {lack}"));
-    let lacks: Vec<_> = origins.iter().filter_map(lacking).collect();
-    if lacks.is_empty() {
-        return Finding::ok(CHECK, format!("pages of {} may upload and read ETag", origins.join(", ")));
-    }
-    let mend = format!("{REDEPLOY} … --parameter-overrides AllowedOrigins={}", origins.join(","));
-    Finding::failure(CHECK, lacks.join("; "), mend)
-}
-
-/// What a page of `origin` lacks. The first rule that names the origin and a method decides.
-fn lack(rules: &[CorsRule], origin: &str) -> Option<String> {
-    let of_origin: Vec<_> =
-        rules.iter().filter(|rule| rule.origins.iter().any(|pattern| matches(pattern, origin))).collect();
-    if of_origin.is_empty() {
-        return Some("no rule names it".into());
-    }
-    for method in ["PUT", "POST", "GET"] {
-        let Some(rule) = of_origin.iter().find(|rule| rule.methods.iter().any(|said| said == method)) else {
-            return Some(format!("{method} is not allowed"));
-        };
-        for header in ["content-type", "if-none-match", "x-amz-meta-filename", "x-amz-checksum-sha256"] {
-            if method != "GET" && !rule.headers.iter().any(|pattern| matches(pattern, header)) {
-                return Some(format!("the header {header} is not allowed for {method}"));
-            }
-        }
-        if method == "PUT" && !rule.exposed.iter().any(|exposed| exposed.eq_ignore_ascii_case("etag")) {
-            return Some("ETag is not exposed, which multipart uploads need".into());
-        }
-    }
-    None
-}
-
-fn matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text) = (pattern.to_ascii_lowercase(), text.to_ascii_lowercase());
-    match pattern.split_once('*') {
-        None => pattern == text,
-        Some((before, after)) => {
-            text.len() + 1 >= pattern.len() && text.starts_with(before) && text.ends_with(after)
-        }
     }
 }
 
@@ -158,19 +70,25 @@ pub(super) async fn lifecycle(bucket: &Bucket) -> Finding {
     const CHECK: &str = "lifecycle";
     match bucket.sweeps_uploads_after().await {
         Ok(Some(days)) => Finding::ok(CHECK, format!("uploads that were given up go after {days} days")),
-        Ok(None) => {
-            let mend = format!("{REDEPLOY} (its rule abort-abandoned-uploads)");
-            Finding::warning(CHECK, "multipart uploads that were given up stay, and are paid for", mend)
-        }
+        Ok(None) => Finding::warning(
+            CHECK,
+            "multipart uploads that were given up stay, and are paid for",
+            format!("{} (its rule abort-abandoned-uploads)", mend::photos("")),
+        ),
         Err(error) => unread(CHECK, &error),
     }
 }
 
-fn unread(check: &'static str, error: &BucketError) -> Finding {
-    let mend = if error.is_refusal() {
-        "aws cloudformation deploy --template-file infra/access.yaml … --parameter-overrides AllowDoctor=true"
+pub(super) fn unread(check: &'static str, error: &BucketError) -> Finding {
+    let found = format!("can't be told: {error}");
+    if error.is_refusal() {
+        Finding::warning(check, found, mend::access("AllowDoctor=true"))
     } else {
-        "run it again when the other lines are ok"
-    };
-    Finding::warning(check, format!("can't be told: {error}"), mend)
+        Finding::warning(check, found, "run it again when the other lines are ok")
+    }
+}
+
+/// The parameters by which the server gets its rights in this bucket.
+pub(super) fn of(bucket: &Bucket) -> String {
+    format!("BucketName={} KeyPrefix={}", bucket.name(), bucket.prefix().as_str())
 }

@@ -1,11 +1,15 @@
 //! `photoshare doctor`: looks at every part of a deployment, live, and says how to mend it.
 //!
-//! It changes nothing but an object of its own, which it removes again. It may run beside a server: that
-//! server answers the doctor's object when its event arrives, so that the doctor takes no message away
-//! from it. Only when nobody answers does the doctor receive from the queue itself, each message once; what is not
-//! a doctor's it gives back when it has looked.
+//! It changes nothing but an object of its own, which it removes again. It may run beside a server: that server answers the doctor's object when its event arrives, so that the doctor
+//! takes no message away from it. Only when nobody answers does the doctor receive from the queue itself,
+//! each message once; what is not a doctor's it gives back when it has looked.
 
 mod bucket;
+mod clock;
+mod cors;
+mod mend;
+mod notification;
+mod policy;
 mod queue;
 mod report;
 mod round_trip;
@@ -13,18 +17,18 @@ mod round_trip;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
-use jiff::Timestamp;
 
 use crate::{
-    bucket::{Bucket, Lives, Notification},
+    bucket::{Bucket, Lives},
     feed::KeyPrefix,
     queue::SqsQueue,
 };
+use notification::Way;
 pub use report::{Finding, Level, Report};
 
-/// S3 refuses what was signed more than 15 minutes away from its own time.
-const SKEW_REFUSED: i64 = 900;
-const SKEW_ODD: i64 = 60;
+/// Where one of these failed, no event arrives.
+const ON_THE_WAY: [&str; 7] =
+    ["credentials", "clock", "bucket", "notification", "queue", "queue-policy", queue::ENCRYPTION];
 
 /// The deployment that is looked at.
 #[derive(Debug)]
@@ -43,70 +47,68 @@ pub struct Subject {
 
 /// Looks at everything.
 pub async fn examine(sdk: &SdkConfig, subject: &Subject) -> Report {
-    let mut report = Report::default();
+    let mut checks = Vec::new();
     let lives = Lives { view: Duration::from_hours(1), upload_max: Duration::from_hours(1) };
-    let bucket = match Bucket::connect(sdk, &subject.bucket, subject.prefix.clone(), lives).await {
-        Ok(bucket) => bucket,
+    match Bucket::connect(sdk, &subject.bucket, subject.prefix.clone(), lives).await {
+        Ok(bucket) => checks.extend(examine_aws(sdk, subject, &bucket).await),
         Err(error) => {
-            report.checks.push(Finding::failure("credentials", with_sources(&error), CREDENTIALS));
-            return report;
+            let mend = format!("{}, and AWS_REGION to theirs", mend::new_key());
+            checks.push(Finding::failure("credentials", with_sources(&error), mend));
         }
-    };
-    let sqs = SqsQueue::new(sdk, subject.queue_url.clone(), Duration::from_secs(20));
-    report.checks.push(Finding::ok("credentials", "there are some, and a region"));
-    report.checks.push(clock(bucket.base().origin.as_ref()).await);
+    }
+    Report { checks }
+}
+
+async fn examine_aws(sdk: &SdkConfig, subject: &Subject, bucket: &Bucket) -> Vec<Finding> {
+    let first_call = bucket.ping().await.err();
+    let credentials = bucket::credentials(first_call.as_ref());
+    let refused = credentials.level == Level::Failure;
+    let mut checks = vec![credentials, clock::examine(bucket.base().origin.as_ref()).await];
+    if refused {
+        checks.extend(["bucket", "queue", "round-trip"].map(|check| {
+            Finding::warning(check, "could not be looked at", "mend what is said of the credentials first")
+        }));
+        return checks;
+    }
     let region = sdk.region().map(ToString::to_string).unwrap_or_default();
-    report.checks.push(bucket::reachable(&bucket, &region).await);
+    checks.push(bucket::reachable(bucket, first_call.as_ref(), &region).await);
+    let sqs = SqsQueue::new(sdk, subject.queue_url.clone(), Duration::from_secs(20));
+    checks.extend(examine_events(bucket, &sqs).await);
+    checks.push(bucket::encryption(bucket).await);
+    checks.push(cors::examine(&bucket.cors().await, &subject.origins));
+    checks.push(bucket::lifecycle(bucket).await);
+    travel(bucket, &sqs, subject.wait, checks).await
+}
+
+/// The way from the bucket to the queue.
+async fn examine_events(bucket: &Bucket, sqs: &SqsQueue) -> Vec<Finding> {
     let settings = sqs.settings().await;
-    let notification = bucket.notification().await;
-    let queue_arn = settings.as_ref().map_or("", |settings| settings.text("QueueArn"));
-    report.checks.push(bucket::notification(&bucket, &notification, queue_arn));
-    let by = notification.unwrap_or_default();
+    let said = bucket.notification().await;
+    let queue = settings.as_ref().map_or("", |settings| settings.text("QueueArn"));
+    let prefix = bucket.prefix().as_str();
+    let way = said.as_ref().map_or(Way::None, |said| Way::find(said, queue, prefix));
+    let mut checks = vec![notification::examine(&said, &way, queue, prefix)];
     match &settings {
-        Ok(settings) => report.checks.extend(queue::examine(&sqs, settings, &subject.bucket, &by).await),
-        Err(error) => report.checks.push(queue::unreachable(error)),
+        Ok(settings) => checks.extend(queue::examine(sqs, settings, bucket.name(), &way).await),
+        Err(error) => checks.push(queue::unreachable(error)),
     }
-    report.checks.push(bucket::encryption(&bucket).await);
-    report.checks.push(bucket::cors(&bucket, &subject.origins).await);
-    report.checks.push(bucket::lifecycle(&bucket).await);
-    let hopeless = report.worst() == Level::Failure;
-    report.checks.push(round_trip::travel(&bucket, &sqs, subject.wait, hopeless).await);
-    report
+    checks
 }
 
-const CREDENTIALS: &str = "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION \
-     (aws iam create-access-key --user-name <output UserName of infra/access.yaml>)";
-
-/// By the time that the bucket's own answers carry.
-async fn clock(origin: &str) -> Finding {
-    const CHECK: &str = "clock";
-    let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build();
-    let Ok(client) = client else { return Finding::warning(CHECK, "no HTTP client", "run it again") };
-    let date = match client.head(origin).send().await {
-        Ok(response) => response.headers().get("date").and_then(|date| date.to_str().ok()).map(str::to_owned),
-        Err(error) => {
-            let found = format!("{origin} does not answer: {}", with_sources(&error.without_url()));
-            return Finding::failure(CHECK, found, "let this machine reach S3, or mend AWS_REGION");
+async fn travel(bucket: &Bucket, sqs: &SqsQueue, wait: Duration, mut checks: Vec<Finding>) -> Vec<Finding> {
+    let fails = |check: &Finding| check.level == Level::Failure && ON_THE_WAY.contains(&check.check);
+    let hopeless = checks.iter().any(fails);
+    let travelled = round_trip::travel(bucket, sqs, wait, hopeless).await;
+    if travelled.level == Level::Ok {
+        let unsettled =
+            |check: &&mut Finding| check.check == queue::ENCRYPTION && check.level == Level::Warning;
+        for check in checks.iter_mut().filter(unsettled) {
+            check.settle();
         }
-    };
-    let then = date.and_then(|date| jiff::fmt::rfc2822::parse(&date).ok());
-    let Some(then) = then else {
-        return Finding::warning(
-            CHECK,
-            format!("{origin} does not say what time it is"),
-            "compare it by hand",
-        );
-    };
-    let skew = (Timestamp::now().as_second() - then.timestamp().as_second()).abs();
-    let found = format!("{skew} s away from S3's");
-    match skew {
-        0..SKEW_ODD => Finding::ok(CHECK, found),
-        SKEW_ODD..SKEW_REFUSED => Finding::warning(CHECK, found, CLOCK),
-        _ => Finding::failure(CHECK, format!("{found}: what is signed here is refused"), CLOCK),
     }
+    checks.push(travelled);
+    checks
 }
-
-const CLOCK: &str = "set this machine's clock: timedatectl set-ntp true";
 
 /// An error and what lies below it.
 fn with_sources(error: &dyn std::error::Error) -> String {

@@ -1,18 +1,28 @@
 //! What of the queue matters.
 
-use serde_json::Value;
-
-use super::{Finding, Notification};
+use super::{
+    Finding, mend,
+    notification::Way,
+    policy::{Sender, Verdict},
+};
 use crate::queue::{QueueError, QueueSettings, SqsQueue};
 
 /// S3's events reach 64 KiB.
 const LARGEST_EVENT: u64 = 65_536;
 /// A stopping server finishes, or gives back, within this many seconds.
 const HANDLER_LIMIT: u64 = 30;
+/// A message whose receiver died twice is still tried.
+const FEWEST_RECEIVES: u64 = 3;
+
+/// The check that the round trip may settle.
+pub(super) const ENCRYPTION: &str = "queue-encryption";
 
 pub(super) fn unreachable(error: &QueueError) -> Finding {
-    let mend = "compare SQS_QUEUE_URL with the output QueueUrl of infra/photos.yaml, and the server's \
-         policy with infra/access.yaml";
+    let mend = if error.is_refusal() {
+        mend::access(&mend::from_output("QueueArn"))
+    } else {
+        mend::set_to_output("SQS_QUEUE_URL", "QueueUrl")
+    };
     Finding::failure("queue", error.to_string(), mend)
 }
 
@@ -20,14 +30,15 @@ pub(super) async fn examine(
     queue: &SqsQueue,
     settings: &QueueSettings,
     bucket: &str,
-    by: &Notification,
+    way: &Way,
 ) -> Vec<Finding> {
+    let url = queue.url();
     vec![
         kind(settings),
-        policy(queue, settings, bucket, by),
-        encryption(queue, settings, by),
-        message_size(queue, settings),
-        visibility(queue, settings),
+        policy(settings, bucket, way),
+        encryption(url, settings),
+        message_size(url, settings),
+        visibility(url, settings),
         dead_letters(queue, settings).await,
     ]
 }
@@ -36,162 +47,124 @@ fn kind(settings: &QueueSettings) -> Finding {
     const CHECK: &str = "queue";
     let arn = settings.text("QueueArn");
     if settings.text("FifoQueue") == "true" {
-        let mend =
-            "aws cloudformation deploy --template-file infra/photos.yaml, and SQS_QUEUE_URL of its output";
+        let mend = format!("{}, and {}", mend::photos(""), mend::set_to_output("SQS_QUEUE_URL", "QueueUrl"));
         return Finding::failure(CHECK, format!("{arn} is a FIFO queue, to which S3 sends nothing"), mend);
     }
     let waiting = settings.text("ApproximateNumberOfMessages");
     Finding::ok(CHECK, format!("{arn} answers, {waiting} messages wait"))
 }
 
-/// Whether whoever hands over the events is let in.
-fn policy(queue: &SqsQueue, settings: &QueueSettings, bucket: &str, by: &Notification) -> Finding {
+fn policy(settings: &QueueSettings, bucket: &str, way: &Way) -> Finding {
     const CHECK: &str = "queue-policy";
-    let (service, source) = match (by.topics.first(), by.event_bridge, by.queues.is_empty()) {
-        (Some(topic), _, true) => ("sns.amazonaws.com", Some(topic.arn.clone())),
-        (None, true, true) => ("events.amazonaws.com", None),
-        _ => ("s3.amazonaws.com", Some(format!("arn:aws:s3:::{bucket}"))),
+    let queue = settings.text("QueueArn");
+    // arn:partition:sqs:region:account:name
+    let part = |at: usize| queue.split(':').nth(at).unwrap_or_default();
+    let bucket_arn = format!("arn:{}:s3:::{bucket}", part(1));
+    let (service, source) = match way {
+        Way::Straight | Way::None => ("s3.amazonaws.com", Some(bucket_arn.as_str())),
+        Way::Topic(topic) => ("sns.amazonaws.com", Some(topic.as_str())),
+        Way::EventBridge => ("events.amazonaws.com", None),
     };
-    let mend = format!(
-        "aws cloudformation deploy --template-file infra/photos.yaml (its EventQueuePolicy, on {})",
-        queue.url()
-    );
-    let policy = settings.json("Policy");
-    let letting = list(&policy["Statement"])
-        .into_iter()
-        .find(|statement| lets_in(statement, service, source.as_deref()));
-    let Some(letting) = letting else {
-        return Finding::failure(
-            CHECK,
-            format!("{service} may not send for {}", source.unwrap_or_default()),
-            mend,
-        );
-    };
-    let conditions = letting["Condition"].to_string().to_ascii_lowercase();
-    let lacking: Vec<_> = ["aws:SourceArn", "aws:SourceAccount"]
-        .into_iter()
-        .filter(|key| !conditions.contains(&key.to_ascii_lowercase()))
-        .collect();
-    if lacking.is_empty() {
-        Finding::ok(CHECK, format!("{service} may send, for this bucket and account only"))
-    } else {
-        let found = format!("{service} may send whoever asks it to: no condition on {}", lacking.join(", "));
-        Finding::warning(CHECK, found, mend)
+    let sender = Sender { service, source, account: part(4), queue };
+    let may_not =
+        format!("{service} may not send for {} of account {}", source.unwrap_or("any rule"), sender.account);
+    let mend = || format!("{} (its EventQueuePolicy)", mend::photos(""));
+    match sender.judge(&settings.json("Policy")) {
+        Verdict::Allowed { unbound } if unbound.is_empty() => {
+            Finding::ok(CHECK, format!("{service} may send, for this source and account only"))
+        }
+        Verdict::Allowed { unbound } => {
+            let unbound = unbound.join(", ");
+            let found = format!("{service} may send whoever asks it to: no condition on {unbound}");
+            Finding::warning(CHECK, found, mend())
+        }
+        Verdict::NotAllowed => Finding::failure(CHECK, may_not, mend()),
+        Verdict::Denied(statement) => {
+            Finding::failure(CHECK, format!("{may_not}: the statement {statement} denies it"), mend())
+        }
     }
 }
 
-fn lets_in(statement: &Value, service: &str, source: Option<&str>) -> bool {
-    let principal = &statement["Principal"];
-    let who = principal == "*"
-        || list(&principal["AWS"]).contains(&&Value::from("*"))
-        || list(&principal["Service"]).contains(&&Value::from(service));
-    let what = list(&statement["Action"])
-        .into_iter()
-        .filter_map(Value::as_str)
-        .any(|action| ["sqs:sendmessage", "sqs:*", "*"].contains(&action.to_ascii_lowercase().as_str()));
-    statement["Effect"] == "Allow" && who && what && source.is_none_or(|source| source_is(statement, source))
-}
-
-/// Whether the statement's condition on the source, where it has one, holds for `source`.
-fn source_is(statement: &Value, source: &str) -> bool {
-    let operators = statement["Condition"].as_object().into_iter().flat_map(|operators| operators.values());
-    let sources = operators.filter_map(Value::as_object).flatten();
-    sources.filter(|(key, _)| key.eq_ignore_ascii_case("aws:SourceArn")).all(|(_, arns)| {
-        list(arns).into_iter().filter_map(Value::as_str).any(|arn| {
-            let last = |arn: &str| arn.rsplit(":::").next().unwrap_or_default().to_owned();
-            arn == source
-                || last(arn) == last(source)
-                || arn.split_once('*').is_some_and(|(start, _)| source.starts_with(start))
-        })
-    })
-}
-
-fn list(value: &Value) -> Vec<&Value> {
-    match value {
-        Value::Null => Vec::new(),
-        Value::Array(values) => values.iter().collect(),
-        value => vec![value],
-    }
-}
-
-fn encryption(queue: &SqsQueue, settings: &QueueSettings, by: &Notification) -> Finding {
-    const CHECK: &str = "queue-encryption";
+/// Whether a key that is not named by an alias is one that AWS manages, or lets S3 use it, is not for the
+/// server to read: where the event of the round trip arrives, it is a good one.
+fn encryption(url: &str, settings: &QueueSettings) -> Finding {
     match settings.text("KmsMasterKeyId") {
-        "" => Finding::ok(CHECK, "SQS's own keys"),
-        key if key.ends_with("alias/aws/sqs") => {
-            let mend = format!(
-                "aws sqs set-queue-attributes --queue-url {} --attributes KmsMasterKeyId=,SqsManagedSseEnabled=true",
-                queue.url()
-            );
-            Finding::failure(
-                CHECK,
-                format!("{key}: S3 can't use that key, its events vanish without a word"),
-                mend,
-            )
+        "" => Finding::ok(ENCRYPTION, "SQS's own keys"),
+        key if key.contains("alias/aws/") => {
+            let found =
+                format!("{key}, a key that AWS manages: S3 can't use it, its events vanish without a word");
+            let mend = mend::queue(url, "KmsMasterKeyId=,SqsManagedSseEnabled=true");
+            Finding::failure(ENCRYPTION, found, mend)
         }
         key => {
-            let who = if by.queues.is_empty() { "who hands over the events" } else { "s3.amazonaws.com" };
-            let found = format!("the key {key}; its policy must let {who} use it: the round trip tells");
-            Finding::ok(CHECK, found)
+            let found = format!("the key {key}: whether S3 may use it, only the round trip tells");
+            let mend = format!(
+                "aws kms describe-key --key-id {key} --query KeyMetadata.KeyManager must say CUSTOMER, and aws \
+                 kms get-key-policy --key-id {key} --policy-name default must let s3.amazonaws.com use it, as \
+                 infra/key.yaml has it"
+            );
+            Finding::warning(ENCRYPTION, found, mend)
         }
     }
 }
 
-fn message_size(queue: &SqsQueue, settings: &QueueSettings) -> Finding {
+fn message_size(url: &str, settings: &QueueSettings) -> Finding {
     const CHECK: &str = "message-size";
     let size = settings.number("MaximumMessageSize").unwrap_or(LARGEST_EVENT);
     if size >= LARGEST_EVENT {
         return Finding::ok(CHECK, format!("up to {size} bytes"));
     }
-    let mend = set(queue, "MaximumMessageSize", "262144");
-    Finding::failure(CHECK, format!("up to {size} bytes: S3's events may have {LARGEST_EVENT}"), mend)
+    let found = format!("up to {size} bytes: S3's events may have {LARGEST_EVENT}");
+    Finding::failure(CHECK, found, mend::queue(url, "MaximumMessageSize=262144"))
 }
 
-fn visibility(queue: &SqsQueue, settings: &QueueSettings) -> Finding {
+fn visibility(url: &str, settings: &QueueSettings) -> Finding {
     const CHECK: &str = "visibility";
     let seconds = settings.number("VisibilityTimeout").unwrap_or(0);
     if seconds > HANDLER_LIMIT {
         return Finding::ok(CHECK, format!("{seconds} s"));
     }
-    let mend = format!(
-        "{}; in infra/photos.yaml VisibilityTimeoutSeconds=60",
-        set(queue, "VisibilityTimeout", "60")
-    );
     let found = format!("{seconds} s: not above the {HANDLER_LIMIT} s that a stopping server may take");
-    Finding::warning(CHECK, found, mend)
+    let mend = mend::queue(url, "VisibilityTimeout=60");
+    Finding::warning(CHECK, found, format!("{mend}; or {}", mend::photos("VisibilityTimeoutSeconds=60")))
 }
 
 async fn dead_letters(queue: &SqsQueue, settings: &QueueSettings) -> Finding {
     const CHECK: &str = "dead-letter-queue";
     let Some((arn, count)) = settings.dead_letters() else {
-        let mend = "aws cloudformation deploy --template-file infra/photos.yaml (its DeadLetterQueue)";
         return Finding::failure(
             CHECK,
             "none: what can't be read comes again for ever, and is lost in the end",
-            mend,
+            format!("{} (its DeadLetterQueue)", mend::photos("")),
         );
     };
     let dead = match queue.other(&arn).await {
         Ok(dead) => dead.settings().await,
         Err(error) => Err(error),
     };
-    let dead = match dead {
-        Ok(dead) => dead,
-        Err(error) => {
-            return Finding::failure(
-                CHECK,
-                format!("{arn} can't be seen: {error}"),
-                "deploy infra/photos.yaml and infra/access.yaml again",
-            );
+    match dead {
+        Ok(dead) => judge_dead_letters(&arn, count, dead.number("ApproximateNumberOfMessages").unwrap_or(0)),
+        Err(error) if error.is_refusal() => {
+            let found = format!("can't be told: {error}");
+            let parameters = format!("AllowDoctor=true DeadLetterQueueArn={arn}");
+            Finding::warning(CHECK, found, mend::access(&parameters))
         }
-    };
-    if count < 3 {
-        let mend = "deploy infra/photos.yaml with MaxReceiveCount=10";
-        return Finding::warning(CHECK, format!("a message is given up after {count} receives"), mend);
+        Err(error) => {
+            let found = format!("{arn} can't be seen: {error}");
+            Finding::failure(CHECK, found, format!("{} (its DeadLetterQueue)", mend::photos("")))
+        }
     }
-    match dead.number("ApproximateNumberOfMessages") {
-        Some(0) | None => Finding::ok(CHECK, format!("{arn} after {count} receives, empty")),
-        Some(waiting) => Finding::warning(
+}
+
+fn judge_dead_letters(arn: &str, count: u64, waiting: u64) -> Finding {
+    const CHECK: &str = "dead-letter-queue";
+    if count < FEWEST_RECEIVES {
+        let found = format!("a message is given up after {count} receives");
+        return Finding::warning(CHECK, found, mend::photos("MaxReceiveCount=10"));
+    }
+    match waiting {
+        0 => Finding::ok(CHECK, format!("{arn} after {count} receives, empty")),
+        waiting => Finding::warning(
             CHECK,
             format!("{waiting} messages were given up"),
             "photoshare redrive --dry-run says why, photoshare redrive brings them back",
@@ -199,6 +172,37 @@ async fn dead_letters(queue: &SqsQueue, settings: &QueueSettings) -> Finding {
     }
 }
 
-fn set(queue: &SqsQueue, name: &str, value: &str) -> String {
-    format!("aws sqs set-queue-attributes --queue-url {} --attributes {name}={value}", queue.url())
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Level;
+
+    const URL: &str = "https://sqs.eu-central-1.amazonaws.com/111122223333/events";
+
+    fn settings(name: &str, value: &str) -> QueueSettings {
+        QueueSettings([(name.to_owned(), value.to_owned())].into())
+    }
+
+    #[test]
+    fn a_key_is_judged_by_its_name_as_far_as_it_tells() {
+        for (key, level) in [
+            ("", Level::Ok),
+            ("alias/aws/sqs", Level::Failure),
+            ("arn:aws:kms:eu-central-1:111122223333:alias/aws/sqs", Level::Failure),
+            ("alias/photos", Level::Warning),
+            (
+                "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+                Level::Warning,
+            ),
+        ] {
+            assert_eq!(encryption(URL, &settings("KmsMasterKeyId", key)).level, level, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_fifo_queue_can_not_be_told_by_s3() {
+        for (fifo, level) in [("", Level::Ok), ("false", Level::Ok), ("true", Level::Failure)] {
+            assert_eq!(kind(&settings("FifoQueue", fifo)).level, level, "{fifo}");
+        }
+    }
 }

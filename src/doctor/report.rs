@@ -52,6 +52,11 @@ impl Finding {
     pub fn failure(check: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
         Self { check, level: Level::Failure, found: found.into(), mend: Some(mend.into()) }
     }
+
+    /// Something else showed that it is as it should be.
+    pub(super) fn settle(&mut self) {
+        (self.level, self.mend) = (Level::Ok, None);
+    }
 }
 
 impl Report {

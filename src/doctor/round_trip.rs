@@ -1,12 +1,14 @@
 //! A real object on the real way.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{Finding, with_sources};
+use tokio::time::Instant;
+
+use super::{Finding, bucket::of, mend, with_sources};
 use crate::{
     bucket::{Bucket, Ping},
     events::{self, Body},
-    queue::{Queue, ReceiptHandle, SqsQueue},
+    queue::{Message, Queue, ReceiptHandle, SqsQueue},
 };
 
 const CHECK: &str = "round-trip";
@@ -19,10 +21,20 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 const HIDDEN_BEYOND: Duration = Duration::from_secs(10);
 
 /// Who saw the event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SeenBy {
     Server,
     Doctor,
     Nobody,
+}
+
+/// What was received, by whose it is.
+#[derive(Default)]
+struct Sorted {
+    /// Of this doctor, or of an earlier one.
+    doctors: Vec<ReceiptHandle>,
+    others: Vec<ReceiptHandle>,
+    ours_is_there: bool,
 }
 
 /// Presigned PUT, event, delete. A failure that was found before makes waiting for the event pointless.
@@ -30,9 +42,7 @@ pub(super) async fn travel(bucket: &Bucket, queue: &SqsQueue, wait: Duration, ho
     let ping = Ping::random(bucket.prefix());
     let begun = Instant::now();
     if let Err(found) = store(bucket, &ping).await {
-        let mend =
-            "compare the server's policy with infra/access.yaml, and the bucket's with infra/photos.yaml";
-        return Finding::failure(CHECK, found, mend);
+        return Finding::failure(CHECK, found, mend::access(&of(bucket)));
     }
     let stored = begun.elapsed();
     let begun = Instant::now();
@@ -41,7 +51,7 @@ pub(super) async fn travel(bucket: &Bucket, queue: &SqsQueue, wait: Duration, ho
     let begun = Instant::now();
     if let Err(error) = bucket.clean_up(&ping).await {
         let found = format!("{} can't be deleted: {error}", ping.key());
-        return Finding::failure(CHECK, found, "compare the server's policy with infra/access.yaml");
+        return Finding::failure(CHECK, found, mend::access(&of(bucket)));
     }
     let legs = |by: &str| {
         let [put, event, delete] = [stored, event, begun.elapsed()].map(|leg| leg.as_millis());
@@ -58,10 +68,10 @@ pub(super) async fn travel(bucket: &Bucket, queue: &SqsQueue, wait: Duration, ho
         Ok(SeenBy::Nobody) => Finding::failure(
             CHECK,
             format!("the event did not arrive within {} s", wait.as_secs()),
-            "S3 may take a minute: try DOCTOR_WAIT_SECS=120; then look at what stands between bucket and queue \
+            "S3 may take a minute: photoshare doctor --wait-secs 120; then look at what stands between bucket and queue \
              (topic subscription, EventBridge rule, key policy), or at an older server that takes the messages",
         ),
-        Err(found) => Finding::failure(CHECK, found, "compare the server's policy with infra/access.yaml"),
+        Err(found) => Finding::failure(CHECK, found, mend::access(&of(bucket))),
     }
 }
 
@@ -83,13 +93,18 @@ async fn store(bucket: &Bucket, ping: &Ping) -> Result<(), String> {
     Err(format!("the presigned PUT was refused: {status} {}", code.map_or("", |(code, _)| code)))
 }
 
+/// What is others' comes into sight again, whatever came of looking; what can't be given back does so by
+/// itself a little later.
 async fn look_for(bucket: &Bucket, queue: &SqsQueue, ping: &Ping, wait: Duration) -> Result<SeenBy, String> {
     let mut others = Vec::new();
     let seen = look(bucket, queue, ping, wait, &mut others).await;
-    for other in others {
-        queue.extend(&other, Duration::ZERO).await.map_err(|error| error.to_string())?;
+    match queue.give_back(&others).await {
+        0 => seen,
+        left => seen.and(Err(format!(
+            "{left} messages of others could not be given back, and stay hidden for up to {} s",
+            (wait + HIDDEN_BEYOND).as_secs()
+        ))),
     }
-    seen
 }
 
 async fn look(
@@ -109,20 +124,27 @@ async fn look(
             continue;
         }
         let messages = queue.take(Duration::from_secs(1), wait + HIDDEN_BEYOND).await;
-        for message in messages.map_err(|error| error.to_string())? {
-            let keys = doctors(&message.body, bucket);
-            if keys.is_empty() {
-                others.push(message.receipt);
-                continue;
-            }
-            // What an earlier doctor left behind is of no use to anybody either.
-            queue.delete(&[message.receipt]).await.map_err(|error| error.to_string())?;
-            if keys.contains(&ping.key()) {
-                return Ok(SeenBy::Doctor);
-            }
+        let sorted = sort(messages.map_err(|error| error.to_string())?, bucket, ping);
+        others.extend(sorted.others);
+        // What an earlier doctor left behind is of no use to anybody either.
+        if !sorted.doctors.is_empty() {
+            queue.delete(&sorted.doctors).await.map_err(|error| error.to_string())?;
+        }
+        if sorted.ours_is_there {
+            return Ok(SeenBy::Doctor);
         }
     }
     Ok(SeenBy::Nobody)
+}
+
+fn sort(messages: Vec<Message>, bucket: &Bucket, ping: &Ping) -> Sorted {
+    let mut sorted = Sorted::default();
+    for message in messages {
+        let keys = doctors(&message.body, bucket);
+        sorted.ours_is_there |= keys.contains(&ping.key());
+        if keys.is_empty() { &mut sorted.others } else { &mut sorted.doctors }.push(message.receipt);
+    }
+    sorted
 }
 
 /// The keys that a message tells of, if all of them are doctors' own.
@@ -134,3 +156,6 @@ fn doctors(body: &str, bucket: &Bucket) -> Vec<String> {
     };
     records.iter().map(own).collect::<Option<_>>().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,9 +63,21 @@ pub enum QueueError {
     Call {
         /// What was asked for.
         call: &'static str,
+        /// SQS's error code, where SQS answered.
+        code: Option<String>,
         /// What each layer below says of it; never a message's body.
         why: String,
     },
+}
+
+impl QueueError {
+    /// Whether SQS answered, and said that this is not allowed.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        let Self::Call { code, .. } = self;
+        // It comes with a service's name in front, or an ending behind.
+        code.as_deref().is_some_and(|code| code.contains("AccessDenied"))
+    }
 }
 
 /// Keeps messages until they are deleted.

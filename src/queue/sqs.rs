@@ -7,7 +7,7 @@ use aws_config::SdkConfig;
 use aws_sdk_sqs::{
     Client,
     config::timeout::TimeoutConfig,
-    error::SdkError,
+    error::{ProvideErrorMetadata, SdkError},
     types::{DeleteMessageBatchRequestEntry, MessageSystemAttributeName},
 };
 
@@ -133,9 +133,10 @@ pub(super) fn seconds(duration: Duration) -> i32 {
 /// Says what every layer says; the response itself, which may hold bodies and receipts, is left out.
 pub(super) fn failed<E>(call: &'static str, error: &SdkError<E>) -> QueueError
 where
-    E: std::error::Error + Send + Sync + 'static,
+    E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
 {
+    let code = error.code().map(str::to_owned);
     let error: &dyn std::error::Error = error;
     let layers = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
-    QueueError::Call { call, why: layers.collect::<Vec<_>>().join(": ") }
+    QueueError::Call { call, code, why: layers.collect::<Vec<_>>().join(": ") }
 }

@@ -118,6 +118,11 @@ export class Account {
     };
   }
 
+  /** Changes what the user may do. */
+  allow(rights) {
+    return this.#deploy('access', 'infra/access.yaml', rights);
+  }
+
   async #deploy(stack, template, parameters) {
     const overrides = Object.entries(parameters).map(([name, value]) => `${name}=${value}`);
     await this.aws(['cloudformation', 'deploy', '--stack-name', stack, '--template-file', fromRoot(template),
