@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 
 use crate::{
     app, auth,
-    config::{self, Cli, Command, Dev, DoctorArgs, Mistakes, Poll, Serve, Token},
+    config::{self, Aws, Cli, Command, Dev, Doctor, DoctorArgs, Mistakes, Poll, Serve, Token},
     doctor,
     queue::SqsQueue,
     redrive, telemetry,
@@ -82,10 +82,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 /// The exit code is the worst that was found.
 async fn examine(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
-    let (aws, origins, wait) = config::doctor(args)?;
+    let Doctor { aws, redis, origins, wait } = Doctor::judge(args)?;
     let sdk = app::aws_sdk(&aws).await;
-    let subject =
-        doctor::Subject { bucket: aws.bucket, prefix: aws.prefix, queue_url: aws.queue_url, origins, wait };
+    let Aws { bucket, prefix, queue_url, .. } = aws;
+    let subject = doctor::Subject { bucket, prefix, queue_url, origins, redis, wait };
     let report = doctor::examine(&sdk, &subject).await;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);

@@ -26,7 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("socketio", &["limit", "feed", "log", "bucket", "hub", "auth", "limit", "wire", "listener"]),
     ("http", &["limit", "feed", "log", "bucket", "hub", "auth", "limit", "wire", "listener"]),
     ("local", &["queue", "events"]),
-    ("doctor", &["feed", "events", "queue", "bucket"]),
+    ("doctor", &["feed", "events", "log", "queue", "bucket"]),
     ("redrive", &["events", "queue"]),
 ];
 

@@ -25,7 +25,7 @@ pub enum Command {
     Poll(PollArgs),
     /// Prints a token for trying things, signed with AUTH_JWT_SECRET
     Token(TokenArgs),
-    /// Looks at bucket, queue and the way between them, and says how to mend what is wrong
+    /// Looks at bucket, queue, the way between them and Redis, and says how to mend what is wrong
     #[command(
         after_help = "Exit code: 0 all is well, 1 a warning, 2 a failure, 64 a wrong command line, 78 a wrong configuration"
     )]
@@ -48,6 +48,8 @@ pub struct DoctorArgs {
     pub(super) allowed_origins: String,
     #[command(flatten)]
     pub(super) aws: AwsArgs,
+    #[command(flatten)]
+    pub(super) redis: RedisArgs,
 }
 
 /// `photoshare redrive`
@@ -316,6 +318,16 @@ pub(super) struct CommonArgs {
     /// Most loops that receive from the queue
     #[arg(long, env = "POLLER_MAX_LOOPS", default_value = "8")]
     pub(super) poller_max_loops: String,
+    #[command(flatten)]
+    pub(super) redis: RedisArgs,
+    /// The dyno's name, as Heroku gives it
+    #[arg(long, env = "DYNO", default_value = "", hide = true)]
+    pub(super) dyno: String,
+}
+
+#[derive(Debug, Args)]
+#[expect(clippy::struct_field_names, reason = "the names of the settings")]
+pub(super) struct RedisArgs {
     /// Redis or Valkey 7+ that holds the feed log, or a node of its cluster: redis://… or rediss://…; by default, it is in memory
     #[arg(long, env = "REDIS_URL", default_value = "", hide_env_values = true)]
     pub(super) redis_url: String,
@@ -331,7 +343,4 @@ pub(super) struct CommonArgs {
     /// Milliseconds that they may take
     #[arg(long, env = "REDIS_WAIT_MS", default_value = "1000")]
     pub(super) redis_wait_ms: String,
-    /// The dyno's name, as Heroku gives it
-    #[arg(long, env = "DYNO", default_value = "", hide = true)]
-    pub(super) dyno: String,
 }

@@ -13,8 +13,11 @@ use jiff::{Span, SpanRelativeTo};
 use secrecy::SecretString;
 
 use super::{
-    Aws, Common, Dev, LogFormat, Poll, Serve, Token, Web,
-    args::{AwsArgs, CommonArgs, DevArgs, DoctorArgs, PollArgs, RedriveArgs, ServeArgs, TokenArgs, WebArgs},
+    Aws, Common, Dev, Doctor, LogFormat, Poll, Serve, Token, Web,
+    args::{
+        AwsArgs, CommonArgs, DevArgs, DoctorArgs, PollArgs, RedisArgs, RedriveArgs, ServeArgs, TokenArgs,
+        WebArgs,
+    },
 };
 use crate::{
     auth::{JwksUrl, KeySources, Order, Rights, Scope, Settings},
@@ -156,18 +159,23 @@ impl Token {
     }
 }
 
-/// Judges the arguments of `photoshare doctor`: the deployment, the origins as they were written, and how
-/// long to wait.
-///
-/// # Errors
-/// Names every mistake.
-pub fn doctor(args: &DoctorArgs) -> Result<(Aws, Vec<String>, Duration), Mistakes> {
-    let mut judge = Judge::default();
-    let aws = judge.aws(&args.aws);
-    judge.parsed::<AllowedOrigins>("ALLOWED_ORIGINS", &args.allowed_origins);
-    let origins = args.allowed_origins.split(',').map(str::trim).filter(|origin| !origin.is_empty());
-    let wait = judge.seconds("DOCTOR_WAIT_SECS", &args.wait_secs, 1..=3600);
-    judge.verdict((aws, origins.map(str::to_owned).collect(), wait))
+impl Doctor {
+    /// Judges the arguments of `photoshare doctor`.
+    ///
+    /// # Errors
+    /// Names every mistake.
+    pub fn judge(args: &DoctorArgs) -> Result<Self, Mistakes> {
+        let mut judge = Judge::default();
+        judge.parsed::<AllowedOrigins>("ALLOWED_ORIGINS", &args.allowed_origins);
+        let origins = args.allowed_origins.split(',').map(str::trim).filter(|origin| !origin.is_empty());
+        let doctor = Self {
+            aws: judge.aws(&args.aws),
+            redis: judge.redis(&args.redis),
+            origins: origins.map(str::to_owned).collect(),
+            wait: judge.seconds("DOCTOR_WAIT_SECS", &args.wait_secs, 1..=3600),
+        };
+        judge.verdict(doctor)
+    }
 }
 
 /// Judges the arguments of `photoshare redrive`.
@@ -224,13 +232,13 @@ impl Judge {
                 upload_max: self.seconds("UPLOAD_URL_MAX_SECS", &args.upload_url_max_secs, 1..=WEEK),
             },
             poller_max_loops: self.count("POLLER_MAX_LOOPS", &args.poller_max_loops, 1..=64),
-            redis: self.redis(args),
+            redis: self.redis(&args.redis),
             inspector: self.inspector(args, content_types.clone()),
             content_types,
         }
     }
 
-    fn redis(&mut self, args: &CommonArgs) -> Option<RedisSettings> {
+    fn redis(&mut self, args: &RedisArgs) -> Option<RedisSettings> {
         let any_certificate = self.flag("REDIS_TLS_INSECURE", &args.redis_tls_insecure);
         let wait_replicas = self.count("REDIS_WAIT_REPLICAS", &args.redis_wait_replicas, 0..=10);
         let wait = Duration::from_millis(self.whole("REDIS_WAIT_MS", &args.redis_wait_ms, 1..=2000));
@@ -484,7 +492,7 @@ impl Judge {
     }
 
     fn require_redis(&mut self, args: &CommonArgs, must: &'static str) {
-        self.require("REDIS_URL", &args.redis_url, must);
+        self.require("REDIS_URL", &args.redis.redis_url, must);
     }
 
     fn flag(&mut self, name: &'static str, text: &str) -> bool {

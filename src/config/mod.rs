@@ -19,7 +19,7 @@ use crate::{
 };
 
 pub use args::{Cli, Command, DevArgs, DoctorArgs, PollArgs, RedriveArgs, ServeArgs, TokenArgs};
-pub use judge::{Mistake, Mistakes, doctor, redrive};
+pub use judge::{Mistake, Mistakes, redrive};
 
 /// What every way of running shares.
 #[derive(Debug)]
@@ -111,6 +111,19 @@ pub struct Poll {
     pub common: Common,
     /// Bucket and queue.
     pub aws: Aws,
+}
+
+/// `photoshare doctor`
+#[derive(Debug)]
+pub struct Doctor {
+    /// Bucket and queue.
+    pub aws: Aws,
+    /// Where the log is, if it is not in memory.
+    pub redis: Option<RedisSettings>,
+    /// Origins whose pages upload, as they were written.
+    pub origins: Vec<String>,
+    /// How long to wait for the event of the doctor's own object.
+    pub wait: Duration,
 }
 
 /// `photoshare token`

@@ -1,12 +1,14 @@
 //! `photoshare doctor`: looks at every part of a deployment, live, and says how to mend it.
 //!
-//! It changes nothing but an object of its own, which it removes again. It may run beside a server: that server answers the doctor's object when its event arrives, so that the doctor
+//! It changes nothing but an object and a key in Redis of its own, which it removes again. It may run
+//! beside a server: that server answers the doctor's object when its event arrives, so that the doctor
 //! takes no message away from it. Only when nobody answers does the doctor receive from the queue itself,
 //! each message once; what is not a doctor's it gives back when it has looked.
 
 mod bucket;
 mod clock;
 mod cors;
+mod log;
 mod mend;
 mod notification;
 mod policy;
@@ -21,6 +23,7 @@ use aws_config::SdkConfig;
 use crate::{
     bucket::{Bucket, Lives},
     feed::KeyPrefix,
+    log::RedisSettings,
     queue::SqsQueue,
 };
 use notification::Way;
@@ -41,13 +44,15 @@ pub struct Subject {
     pub queue_url: String,
     /// Origins whose pages upload, as configured.
     pub origins: Vec<String>,
+    /// Where the log is, if it is not in memory.
+    pub redis: Option<RedisSettings>,
     /// How long to wait for the event of the doctor's own object.
     pub wait: Duration,
 }
 
 /// Looks at everything.
 pub async fn examine(sdk: &SdkConfig, subject: &Subject) -> Report {
-    let mut checks = Vec::new();
+    let mut checks = log::examine(subject.redis.as_ref()).await;
     let lives = Lives { view: Duration::from_hours(1), upload_max: Duration::from_hours(1) };
     match Bucket::connect(sdk, &subject.bucket, subject.prefix.clone(), lives).await {
         Ok(bucket) => checks.extend(examine_aws(sdk, subject, &bucket).await),

@@ -19,7 +19,10 @@ use crate::feed::{Cursor, FeedEvent, FeedId, ObjectKey, Tag};
 pub use memory::MemoryLog;
 pub use order::{Seen, Verdict, judge};
 pub use presence::{FRESH, Presence};
-pub use redis::{RedisAddress, RedisAddressError, RedisLog, RedisPrefix, RedisPrefixError, RedisSettings};
+pub use redis::{
+    RedisAddress, RedisAddressError, RedisHealth, RedisLog, RedisPrefix, RedisPrefixError, RedisProbeError,
+    RedisSettings,
+};
 
 /// What the log holds: an event and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]

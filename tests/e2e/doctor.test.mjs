@@ -8,6 +8,7 @@ import { closing, connect4 } from './lib/clients.mjs';
 import { Account } from './lib/ministack.mjs';
 import { jpeg, newFeed, upload } from './lib/photos.mjs';
 import { FaultyProxy } from './lib/proxy.mjs';
+import { Redis } from './lib/redis.mjs';
 import { launch, temporaryFolder } from './lib/server.mjs';
 import { until, within } from './lib/wait.mjs';
 
@@ -109,6 +110,7 @@ describe('operators', { skip: !chosen.includes('serve') }, () => {
     const checks = await examine();
     for (const check of Object.values(checks)) assert.equal(check.level, 'ok', JSON.stringify(check));
     assert.match(checks['round-trip'].found, /PUT \d+ ms, event \d+ ms \(seen by the doctor itself.*DELETE \d+ ms/);
+    assert.equal(checks.redis.found, 'not configured: one process');
     assert.doesNotMatch(JSON.stringify(await s3('list-objects-v2')), /doctor/);
   });
 
@@ -335,6 +337,58 @@ describe('operators', { skip: !chosen.includes('serve') }, () => {
     } finally {
       await account.allow({ AllowDoctor: 'true', AllowRedrive: 'true' });
     }
+  });
+
+  describe('with Redis', () => {
+    let redis;
+    before(async () => {
+      redis = await Redis.start({ tls: true });
+    });
+    after(() => redis?.stop());
+
+    test('doctor: a Redis that does all that the log needs, and is left as it was', async () => {
+      const checks = await examine({ REDIS_URL: redis.url });
+      for (const check of ['redis', 'redis-memory', 'redis-replicas']) assert.equal(checks[check].level, 'ok', JSON.stringify(checks[check]));
+      assert.match(checks.redis.found, /\d answers in [\d.]+ ms, and runs scripts on streams/);
+      assert.equal(await redis.ask('DBSIZE'), ':0');
+    });
+
+    test('doctor: a certificate that nobody vouches for', async () => {
+      const { redis: found } = await assertFindsBesideTheWay('redis', 'failure', /certificate is not trusted/, { REDIS_URL: redis.tlsUrl });
+      assert.match(found.mend, /^REDIS_TLS_INSECURE=true/);
+      assert.equal((await examine({ REDIS_URL: redis.tlsUrl, REDIS_TLS_INSECURE: 'true' })).redis.level, 'ok');
+    });
+
+    test('doctor: a Redis that forgets when it is full', async () => {
+      await redis.ask('CONFIG SET maxmemory 100mb maxmemory-policy allkeys-lru');
+      try {
+        await assertFindsBesideTheWay('redis-memory', 'warning', /allkeys-lru/, { REDIS_URL: redis.url });
+      } finally {
+        await redis.ask('CONFIG SET maxmemory 0 maxmemory-policy noeviction');
+      }
+    });
+
+    test('doctor: a Redis without the replicas that are waited for', () =>
+      assertFindsBesideTheWay('redis-replicas', 'failure', /0 follow/, { REDIS_URL: redis.url, REDIS_WAIT_REPLICAS: '1' }));
+
+    test('doctor: a Redis whose user may not run scripts', async () => {
+      await redis.ask('ACL SETUSER reader on >very-secret ~* +@all -@scripting');
+      const REDIS_URL = `redis://reader:very-secret@127.0.0.1:${redis.port}`;
+      const { redis: found } = await assertFindsBesideTheWay('redis', 'failure', /a script that adds to a stream/, { REDIS_URL });
+      assert.match(found.mend, /ACL SETUSER/);
+      assert.doesNotMatch(JSON.stringify(found), /very-secret/);
+    });
+
+    test('doctor: a Redis that hangs, and one that is not there', async () => {
+      redis.pause();
+      try {
+        await assertFindsBesideTheWay('redis', 'failure', /can't be connected to/, { REDIS_URL: redis.url });
+      } finally {
+        redis.resume();
+      }
+      await redis.kill();
+      await assertFindsBesideTheWay('redis', 'failure', /can't be connected to/, { REDIS_URL: redis.url });
+    });
   });
 
   // Late, since the emulator may still hand messages to a server that was stopped.

@@ -49,6 +49,11 @@ impl RedisPrefix {
         format!("{}tail", self.of_shard(shard))
     }
 
+    /// What an examination tries things on.
+    pub(super) fn trial(&self, random: &str) -> String {
+        format!("{}trial:{random}", self.of_shard(0))
+    }
+
     fn of_shard(&self, shard: u16) -> String {
         format!("{}{{s{shard:02}}}:", self.0)
     }

@@ -8,6 +8,7 @@
 //! {prefix}{sNN}:probe            written to see that it can be
 //! {prefix}{sNN}:tail             a stream: what was appended to any feed of the shard
 //! {prefix}{sNN}:watchers:<feed>  a hash: how many watch, by process
+//! {prefix}{s00}:trial:<random>   a stream: what a doctor tries, for a moment
 //! ```
 //!
 //! Appending is one script on one slot. Nothing here relies on what a connection has heard: pub/sub is
@@ -19,6 +20,7 @@ mod keys;
 mod lanes;
 mod link;
 mod nodes;
+mod probe;
 mod settings;
 mod tail;
 mod watchers;
@@ -45,6 +47,7 @@ use nodes::Nodes;
 use watchers::Noted;
 
 pub use keys::{RedisPrefix, RedisPrefixError};
+pub use probe::{RedisHealth, RedisProbeError};
 pub use settings::{RedisAddress, RedisAddressError, RedisSettings};
 
 /// Entries that a shard's tail keeps. A reader that falls further behind reads its feeds instead.

@@ -6,16 +6,29 @@ import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { freePort } from './ministack.mjs';
-import { Child } from './process.mjs';
+import { Child, run } from './process.mjs';
 import { until, within } from './wait.mjs';
 
 export class Redis {
-  static async start() {
+  /** With `tls`, it listens for TLS as well, with a certificate that it signed itself. */
+  static async start({ tls = false } = {}) {
     const redis = new Redis();
     redis.port = await freePort();
     redis.folder = await mkdtemp(join(tmpdir(), 'photoshare-redis-'));
+    redis.tls = tls ? await redis.#certify() : [];
     await redis.#launch();
     return redis;
+  }
+
+  get tlsUrl() {
+    return `rediss://127.0.0.1:${this.tlsPort}`;
+  }
+
+  async #certify() {
+    this.tlsPort = await freePort();
+    const [key, certificate] = ['key.pem', 'cert.pem'].map((name) => join(this.folder, name));
+    await run('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '1', '-subj', '/CN=redis', '-keyout', key, '-out', certificate]);
+    return ['--tls-port', this.tlsPort, '--tls-cert-file', certificate, '--tls-key-file', key, '--tls-ca-cert-file', certificate, '--tls-auth-clients', 'no'];
   }
 
   get url() {
@@ -23,7 +36,7 @@ export class Redis {
   }
 
   async #launch() {
-    this.child = new Child('redis-server', ['--port', this.port, '--bind', '127.0.0.1', '--save', '', '--dir', this.folder].map(String));
+    this.child = new Child('redis-server', ['--port', this.port, '--bind', '127.0.0.1', '--save', '', '--dir', this.folder, ...this.tls].map(String));
     const answers = () => this.ask('PING').then((answer) => answer === '+PONG', () => false);
     await this.child.orEnd(until(answers, 'redis-server to answer'), 'it answered');
   }
