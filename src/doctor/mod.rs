@@ -115,8 +115,10 @@ async fn travel(bucket: &Bucket, sqs: &SqsQueue, wait: Duration, mut checks: Vec
     checks
 }
 
-/// An error and what lies below it.
+/// An error and what lies below it; some errors repeat what lies below them.
 fn with_sources(error: &dyn std::error::Error) -> String {
     let layers = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
-    layers.collect::<Vec<_>>().join(": ")
+    let mut layers: Vec<_> = layers.collect();
+    layers.dedup();
+    layers.join(": ")
 }
