@@ -16,9 +16,10 @@ use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Context, Transport,
+    Context,
     mailbox::{Join, Letter, Reply, Request},
     outgoing::{Outgoing, refused},
+    transport,
 };
 use crate::{
     auth::{Access, LEEWAY, Right},
@@ -45,6 +46,8 @@ pub(super) struct Beginning {
     pub(super) mailbox: mpsc::Receiver<Box<Letter>>,
     pub(super) feeds: Vec<Result<Join, Problem>>,
     pub(super) place: Place,
+    /// Ends it.
+    pub(super) closed: CancellationToken,
 }
 
 impl Start {
@@ -57,14 +60,9 @@ impl Start {
     }
 }
 
-/// Runs one connection until it is `closed`. Owns its place among the connections and in every feed.
-pub(super) async fn run(
-    context: Arc<Context>,
-    socket: SocketRef,
-    beginning: Beginning,
-    closed: CancellationToken,
-) {
-    let Beginning { access, base, mut mailbox, feeds, place: _place } = beginning;
+/// Runs one connection until it is closed. Owns its place among the connections and in every feed.
+pub(super) async fn run(context: Arc<Context>, socket: SocketRef, beginning: Beginning) {
+    let Beginning { access, base, mut mailbox, feeds, place: _place, closed } = beginning;
     let outgoing = Arc::new(Outgoing { socket, showcase: context.showcase.clone(), base });
     let join_rate = context.limiter.joins();
     let mut connection =
@@ -245,11 +243,11 @@ impl Connection {
     /// Ends what the token no longer covers, by a Socket.IO disconnect: coming back with the same
     /// token would help nobody.
     fn end(&mut self) {
-        let transport = Transport::of(&self.outgoing.socket);
-        if self.outgoing.socket.clone().disconnect().is_err() {
-            transport.cut();
+        let socket = self.outgoing.socket.clone();
+        if socket.clone().disconnect().is_err() {
+            transport::cut(&socket);
         } else {
-            transport.cut_after(super::CONNECT_TIMEOUT / 2);
+            transport::cut_after(socket, super::FAREWELL);
         }
     }
 
@@ -282,7 +280,7 @@ impl Connection {
         loop {
             match send() {
                 Err(Refused::Full) if tokio::time::Instant::now() >= give_up => {
-                    Transport::of(&self.outgoing.socket).cut();
+                    transport::cut(&self.outgoing.socket);
                     return Err(Refused::Gone);
                 }
                 Err(Refused::Full) => sleep(RETRY).await,

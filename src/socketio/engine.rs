@@ -8,16 +8,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, uri::PathAndQuery};
+use futures_util::{FutureExt, future::BoxFuture};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header, uri::PathAndQuery,
+};
 use http_body_util::Full;
-use socketioxide::ProtocolVersion;
+use socketioxide::{ProtocolVersion, socket::Sid};
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 
 use super::transport::Sessions;
 use crate::listener::Peer;
 
 /// Prepares requests for socketioxide: adds the `EIO=3` that the oldest clients leave out, notes where
-/// a session goes on, and copies the head.
+/// a session goes on, and copies what is needed of the head.
 ///
 /// socketioxide keeps the head of a session's first request for as long as the session lives, and with
 /// it hyper's whole read buffer (16 KiB), of which the head is a part.
@@ -40,24 +43,32 @@ impl<S> EngineService<S> {
     }
 }
 
-impl<S, B> Service<Request<B>> for EngineService<S>
+/// What is read of a head: by us, and for the transports by engineioxide.
+const NEEDED: [HeaderName; 5] = [
+    header::HOST,
+    header::AUTHORIZATION,
+    HeaderName::from_static("x-forwarded-for"),
+    header::CONTENT_TYPE,
+    header::SEC_WEBSOCKET_KEY,
+];
+
+impl<S, B, A> Service<Request<B>> for EngineService<S>
 where
-    S: Service<Request<B>>,
+    S: Service<Request<B>, Response = Response<A>>,
+    S::Future: Send + 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = S::Future;
+    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> S::Future {
-        if let (Some(sid), Some(peer)) = (upgrading(request.uri()), request.extensions().get::<Peer>()) {
-            self.sessions.upgrading(sid, peer);
-        }
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let moving = moving(request.uri()).zip(request.extensions().get::<Peer>().cloned());
         *request.uri_mut() = with_version(request.uri());
-        *request.headers_mut() = copied(request.headers());
+        *request.headers_mut() = needed(request.headers());
         // Whatever else the router noted would be kept alive, too.
         let peer = request.extensions_mut().remove::<Peer>();
         let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
@@ -69,7 +80,16 @@ where
         if let Some(upgrade) = upgrade {
             request.extensions_mut().insert(upgrade);
         }
-        self.inner.call(request)
+        let answer = self.inner.call(request);
+        let sessions = self.sessions.clone();
+        let noting = async move {
+            let answer = answer.await?;
+            if let Some((sid, peer)) = moving.filter(|_| answer.status() == StatusCode::SWITCHING_PROTOCOLS) {
+                sessions.moves(sid, &peer);
+            }
+            Ok(answer)
+        };
+        noting.boxed()
     }
 }
 
@@ -89,7 +109,7 @@ impl Closer {
     }
 
     /// Closes the polling session `sid`.
-    pub(super) fn close(&self, sid: &str, protocol: ProtocolVersion) {
+    pub(super) fn close(&self, sid: Sid, protocol: ProtocolVersion) {
         let Some(service) = self.0.get().cloned() else { return };
         // Engine.IO's packet type 1, in the framing of each version.
         let (version, packet) = match protocol {
@@ -112,10 +132,11 @@ impl fmt::Debug for Closer {
 }
 
 /// The session that a WebSocket request wants to take over.
-fn upgrading(uri: &Uri) -> Option<&str> {
+fn moving(uri: &Uri) -> Option<Sid> {
     let query = uri.query()?;
     let websocket = query.split('&').any(|pair| pair == "transport=websocket");
-    query.split('&').find_map(|pair| pair.strip_prefix("sid=")).filter(|_| websocket)
+    let sid = query.split('&').find_map(|pair| pair.strip_prefix("sid=")).filter(|_| websocket)?;
+    sid.parse().ok()
 }
 
 /// A fresh copy of `uri`, with the version that clients meant when they named none.
@@ -130,13 +151,19 @@ fn with_version(uri: &Uri) -> Uri {
     PathAndQuery::try_from(path_and_query).map_or_else(|_| uri.clone(), Uri::from)
 }
 
-fn copied(headers: &HeaderMap) -> HeaderMap {
+/// A fresh copy of what is needed of `headers`.
+fn needed(headers: &HeaderMap) -> HeaderMap {
     let copy = |value: &HeaderValue| HeaderValue::from_bytes(value.as_bytes()).ok();
-    headers.iter().filter_map(|(name, value)| Some((name.clone(), copy(value)?))).collect()
+    let needed = NEEDED
+        .into_iter()
+        .flat_map(|name| headers.get_all(&name).iter().map(move |value| (name.clone(), value)));
+    needed.filter_map(|(name, value)| Some((name, copy(value)?))).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
     use super::*;
 
     #[test]
@@ -152,9 +179,45 @@ mod tests {
 
     #[test]
     fn only_websocket_requests_take_a_session_over() {
-        let sid = |uri: &str| upgrading(&uri.parse().unwrap()).map(str::to_owned);
-        assert_eq!(sid("/socket.io/?EIO=4&transport=websocket&sid=a"), Some("a".into()));
-        assert_eq!(sid("/socket.io/?EIO=4&transport=polling&sid=a"), None);
+        let sid = |uri: &str| moving(&uri.parse().unwrap()).map(|sid| sid.to_string());
+        let id = "CVKvAB0AhE1fNyE-";
+        assert_eq!(sid(&format!("/socket.io/?EIO=4&transport=websocket&sid={id}")).as_deref(), Some(id));
+        assert_eq!(sid(&format!("/socket.io/?EIO=4&transport=polling&sid={id}")), None);
+        assert_eq!(sid("/socket.io/?EIO=4&transport=websocket&sid=none"), None);
         assert_eq!(sid("/socket.io/?EIO=4&transport=websocket"), None);
+    }
+
+    #[tokio::test]
+    async fn a_session_moves_only_if_the_answer_lets_it() {
+        for (status, moves) in [(StatusCode::SWITCHING_PROTOCOLS, 1), (StatusCode::BAD_REQUEST, 0)] {
+            let sessions = Sessions::default();
+            let answer = tower::service_fn(move |_: Request<()>| {
+                ready(Ok::<_, Infallible>(Response::builder().status(status).body(()).unwrap()))
+            });
+            let peer = Peer { address: ([127, 0, 0, 1], 1).into(), cut: Arc::default() };
+            let mut request = Request::new(());
+            *request.uri_mut() =
+                "/socket.io/?EIO=4&transport=websocket&sid=CVKvAB0AhE1fNyE-".parse().unwrap();
+            request.extensions_mut().insert(peer.clone());
+            EngineService::new(answer, sessions.clone()).oneshot(request).await.unwrap();
+            assert_eq!(sessions.connections("CVKvAB0AhE1fNyE-".parse().unwrap()).len(), moves, "{status}");
+        }
+    }
+
+    #[test]
+    fn of_a_head_only_what_is_needed_is_kept() {
+        let given = [
+            ("host", "a"),
+            ("x-forwarded-for", "1"),
+            ("cookie", "c"),
+            ("x-forwarded-for", "2"),
+            ("origin", "o"),
+        ];
+        let given =
+            given.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let kept = needed(&given.into_iter().collect());
+        assert_eq!(kept.len(), 3);
+        assert_eq!(kept["host"], "a");
+        assert_eq!(kept.get_all("x-forwarded-for").iter().collect::<Vec<_>>(), ["1", "2"]);
     }
 }

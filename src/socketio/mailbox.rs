@@ -15,7 +15,7 @@ use socketioxide::{
 };
 use tokio::sync::mpsc;
 
-use super::Transport;
+use super::transport;
 use crate::{
     feed::FeedId,
     wire::{Problem, ProblemKind},
@@ -71,7 +71,7 @@ impl MessageHandler<LocalAdapter, PhantomData<Self>> for Inbox {
         let request = Request::read(&event, &argument.unwrap_or(Value::Null));
         let letter = Box::new(Letter { request, reply: Reply { socket, ack } });
         if let Err(mpsc::error::TrySendError::Full(letter)) = self.0.try_send(letter) {
-            Transport::of(&letter.reply.socket).cut();
+            transport::cut(&letter.reply.socket);
         }
     }
 }

@@ -37,7 +37,6 @@ use handshake::Handshake;
 use transport::Sessions;
 
 pub use engine::EngineService;
-pub(crate) use transport::Transport;
 
 /// Packets that socketioxide queues for a connection. What does not fit waits in the log.
 const QUEUE: usize = 128;
@@ -45,8 +44,10 @@ const QUEUE: usize = 128;
 const MAX_MESSAGE: usize = 16 * 1024;
 /// A polling request may hold several messages.
 const MAX_POLL_BODY: u64 = 100_000;
-/// A connection that was refused, or that never asks to be let in, is closed after this.
+/// A connection that never asks to be let in is closed after this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// One that was refused, or that has left, may read why for so long; then its transport is closed.
+const FAREWELL: Duration = Duration::from_millis(2500);
 /// A client that polls comes again within this.
 const NEXT_POLL: Duration = Duration::from_secs(1);
 
@@ -141,7 +142,7 @@ impl SocketIoServer {
         };
         if tokio::time::timeout(limit, closing).await.is_err() {
             for socket in sockets {
-                Transport::of(&socket).cut();
+                transport::cut(&socket);
             }
         }
     }
@@ -149,23 +150,25 @@ impl SocketIoServer {
 
 fn serve(io: &SocketIo, context: Arc<Context>, connections: Connections) {
     let admit = {
-        let context = context.clone();
+        let (context, connections) = (context.clone(), connections.clone());
         async move |socket: SocketRef, auth: TryData<serde_json::Value>| {
-            admit(&context, &socket, auth.0.ok()).await
+            admit(&context, &connections, &socket, auth.0.ok()).await
         }
     };
     let connected = async move |io: SocketIo, socket: SocketRef| {
         let start = socket.extensions.remove::<Start>();
         if let Some(beginning) = start.and_then(|start| start.take()) {
-            begin(&context, &connections, io, socket, beginning);
+            begin(&context, &connections, &io, socket, beginning);
         }
     };
     io.ns("/", connected.with(admit));
 }
 
-/// Runs before the client is told that it is connected, so that what it sends at once finds its mailbox.
+/// Runs before the client is told that it is connected, so that what it sends at once finds its mailbox,
+/// and its end is noticed even if it comes before [`begin`].
 async fn admit(
     context: &Context,
+    connections: &Connections,
     socket: &SocketRef,
     auth: Option<serde_json::Value>,
 ) -> Result<(), &'static str> {
@@ -181,40 +184,46 @@ async fn admit(
     match admitted.await {
         Ok((handshake, access, place)) => {
             let mailbox = mailbox::open(socket);
+            let closed = connections.closing.child_token();
+            see_off(socket, closed.clone(), context.announce_connections);
             let base = context.url_base.for_host(handshake.host.as_deref());
-            let beginning = Beginning { access, base, mailbox, feeds: handshake.feeds, place };
+            let beginning = Beginning { access, base, mailbox, feeds: handshake.feeds, place, closed };
             socket.extensions.insert(Start::new(beginning));
             Ok(())
         }
         Err(problem) => {
-            Transport::of(socket).cut_after(CONNECT_TIMEOUT / 2);
+            transport::cut_after(socket.clone(), FAREWELL);
             Err(problem.kind.name())
         }
     }
 }
 
+/// Does what is to be done when the client is gone, or has gone from the namespace: its session then is
+/// still open, but has no place among the connections any more.
+fn see_off(socket: &SocketRef, closed: CancellationToken, announce: bool) {
+    socket.on_disconnect(async move |io: SocketIo, socket: SocketRef, reason: DisconnectReason| {
+        closed.cancel();
+        let began = socket.extensions.remove::<Start>().is_none();
+        if announce && began {
+            tell_everybody(&io, "aUserHasDisconnected");
+        }
+        if reason == DisconnectReason::ClientNSDisconnect {
+            transport::cut_after(socket, FAREWELL);
+        }
+    });
+}
+
 fn begin(
     context: &Arc<Context>,
     connections: &Connections,
-    io: SocketIo,
+    io: &SocketIo,
     socket: SocketRef,
     beginning: Beginning,
 ) {
-    let closed = connections.closing.child_token();
-    let announce = context.announce_connections;
-    if announce {
-        tell_everybody(&io, "aUserHasConnected");
+    if context.announce_connections {
+        tell_everybody(io, "aUserHasConnected");
     }
-    socket.on_disconnect({
-        let closed = closed.clone();
-        async move |_: DisconnectReason| {
-            closed.cancel();
-            if announce {
-                tell_everybody(&io, "aUserHasDisconnected");
-            }
-        }
-    });
-    connections.tasks.spawn(connection::run(context.clone(), socket, beginning, closed));
+    connections.tasks.spawn(connection::run(context.clone(), socket, beginning));
 }
 
 /// As the old server did: to everybody, without arguments. Best effort: it tells of no photo.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use socketioxide::{SendError, SocketError, extract::SocketRef};
 
-use super::Transport;
+use super::transport;
 use crate::{
     bucket::Base,
     feed::{Cursor, FeedId},
@@ -48,6 +48,6 @@ impl Subscriber for Outgoing {
     }
 
     fn cut(&self) {
-        Transport::of(&self.socket).cut();
+        transport::cut(&self.socket);
     }
 }

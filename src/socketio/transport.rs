@@ -9,77 +9,99 @@ use std::{
     time::Duration,
 };
 
-use socketioxide::{ProtocolVersion, TransportType, adapter::LocalAdapter, socket::Socket};
+use socketioxide::{
+    TransportType,
+    adapter::LocalAdapter,
+    extract::SocketRef,
+    socket::{Sid, Socket},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::engine::Closer;
 use crate::listener::Peer;
 
-/// The connection below a socket.
-#[derive(Debug, Clone)]
-pub struct Transport {
-    sid: String,
-    protocol: ProtocolVersion,
-    kind: TransportType,
-    first: Option<Arc<CancellationToken>>,
-    sessions: Option<Sessions>,
-}
-
-/// The transports that sessions moved to after they began, by session id: the socket knows only the
+/// The WebSockets that sessions moved to after they began, by session id: the socket knows only the
 /// request that it began with.
 #[derive(Debug, Clone, Default)]
 pub struct Sessions {
-    upgraded: Arc<Mutex<HashMap<String, Weak<CancellationToken>>>>,
+    moved: Arc<Mutex<HashMap<Sid, Vec<Connection>>>>,
     pub(super) closer: Closer,
 }
 
+/// A connection, as long as there is one.
+type Connection = Weak<CancellationToken>;
+
 impl Sessions {
-    /// Notes that the session `sid` goes on over `peer`'s connection.
-    pub(super) fn upgrading(&self, sid: &str, peer: &Peer) {
-        let mut upgraded = self.upgraded.lock().expect("no panic while held");
-        if upgraded.len() == upgraded.capacity() {
-            upgraded.retain(|_, cut| cut.strong_count() > 0);
+    /// Notes that `peer` was let go on with the session `sid`. Whether there is such a session is judged
+    /// only later; so a connection is remembered no longer than it lasts, and one has one session at most.
+    pub(super) fn moves(&self, sid: Sid, peer: &Peer) {
+        let mut moved = self.moved.lock().expect("no panic while held");
+        if moved.len() == moved.capacity() {
+            moved.retain(|_, connections| connections.iter().any(lasts));
         }
-        upgraded.insert(sid.to_owned(), Arc::downgrade(&peer.cut));
+        let connections = moved.entry(sid).or_default();
+        connections.retain(lasts);
+        connections.push(Arc::downgrade(&peer.cut));
     }
 
-    fn find(&self, sid: &str) -> Option<Arc<CancellationToken>> {
-        self.upgraded.lock().expect("no panic while held").get(sid)?.upgrade()
+    pub(super) fn connections(&self, sid: Sid) -> Vec<Arc<CancellationToken>> {
+        let moved = self.moved.lock().expect("no panic while held");
+        moved.get(&sid).into_iter().flatten().filter_map(Weak::upgrade).collect()
     }
 }
 
-impl Transport {
-    /// The connection below `socket`.
-    pub(super) fn of(socket: &Socket<LocalAdapter>) -> Self {
-        let extensions = &socket.req_parts().extensions;
-        Self {
-            sid: socket.id.to_string(),
-            protocol: socket.protocol(),
-            kind: socket.transport_type(),
-            first: extensions.get::<Peer>().map(|peer| peer.cut.clone()),
-            sessions: extensions.get::<Sessions>().cloned(),
+fn lasts(connection: &Connection) -> bool {
+    connection.strong_count() > 0
+}
+
+/// Ends the connection below `socket`, whatever state it is in. The client sees its transport close.
+pub(super) fn cut(socket: &Socket<LocalAdapter>) {
+    let extensions = &socket.req_parts().extensions;
+    let sessions = extensions.get::<Sessions>();
+    let moved = sessions.map(|sessions| sessions.connections(socket.id)).unwrap_or_default();
+    if socket.transport_type() == TransportType::Polling {
+        if let Some(sessions) = sessions {
+            sessions.closer.close(socket.id, socket.protocol());
         }
+    } else if let Some(first) = extensions.get::<Peer>().filter(|_| moved.is_empty()) {
+        first.cut.cancel();
+    }
+    for connection in moved {
+        connection.cancel();
+    }
+}
+
+/// Ends the connection after a while: time enough to read why. By then it may have moved.
+pub(super) fn cut_after(socket: SocketRef, delay: Duration) {
+    tokio::spawn(async move {
+        tokio::time::sleep(delay).await;
+        cut(&socket);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer() -> Peer {
+        Peer { address: ([127, 0, 0, 1], 1).into(), cut: Arc::default() }
     }
 
-    /// Ends the connection, whatever state it is in. The client sees its transport close.
-    pub(super) fn cut(&self) {
-        if self.kind == TransportType::Polling {
-            if let Some(sessions) = &self.sessions {
-                sessions.closer.close(&self.sid, self.protocol);
-            }
-        } else {
-            let upgraded = self.sessions.as_ref().and_then(|sessions| sessions.find(&self.sid));
-            if let Some(cut) = upgraded.or_else(|| self.first.clone()) {
-                cut.cancel();
-            }
+    #[test]
+    fn a_connection_is_remembered_no_longer_than_it_lasts() {
+        let sessions = Sessions::default();
+        let (sid, other) = (Sid::new(), Sid::new());
+        let [first, second] = [peer(), peer()];
+        sessions.moves(sid, &first);
+        sessions.moves(sid, &second);
+        for _ in 0..1000 {
+            sessions.moves(Sid::new(), &peer());
+            sessions.moves(other, &peer());
         }
-    }
-
-    /// Ends the connection after a while: time enough to read why.
-    pub(super) fn cut_after(self, delay: Duration) {
-        tokio::spawn(async move {
-            tokio::time::sleep(delay).await;
-            self.cut();
-        });
+        assert_eq!(sessions.connections(sid).len(), 2);
+        assert!(sessions.connections(other).is_empty());
+        let moved = sessions.moved.lock().unwrap();
+        assert!(moved.len() < 20, "{} are remembered", moved.len());
+        assert!(moved.values().map(Vec::len).sum::<usize>() < 20);
     }
 }

@@ -205,6 +205,15 @@ describe('tokens', () => {
     }
   }
 
+  test('a refused socket.io-client 2 that moves on to WebSocket has its transport closed, too', async (t) => {
+    const client = closing(t, connect2(url, { transports: ['polling', 'websocket'], query: { token: 'bad' }, reconnection: false }));
+    const { engine } = client.socket.io;
+    const [moved, closed] = ['upgrade', 'close'].map((event) => new Promise((resolve) => engine.once(event, resolve)));
+    assert.equal(await refusal(client), 'token-invalid');
+    await within(moved, 'the move to WebSocket');
+    await within(closed, 'the end of its transport');
+  });
+
   test('feeds of the handshake that the token does not cover are problems, the others are joined', async (t) => {
     const client = closing(t, connect4(url, { auth: { token: tokenFor({ summer: ['view'] }), feeds: ['winter', 'summer'] } }));
     assertProblem(await client.inbox.find('problem'), 'forbidden', 403);

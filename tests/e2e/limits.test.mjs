@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { closing, connect2, connect4 } from './lib/clients.mjs';
+import { RawPolling, RawWebSocket } from './lib/engineio.mjs';
 import { feedUrl, newFeed } from './lib/photos.mjs';
 import { failedStart, startDev } from './lib/server.mjs';
 import { assertFreshJoin, assertProblem, assertRefused } from './lib/shapes.mjs';
@@ -198,6 +199,45 @@ describe('connections', () => {
       assert.equal(await refusalOrConnection(closing(t, connect4(url, { auth: { token: 'bad' } }))), 'token-invalid');
     }
     assert.equal(await refusalOrConnection(closing(t, connect4(url, { auth: { token: tokenFor(EVERYTHING) } }))), 'connected');
+  });
+
+  for (const [transport, comeAndGo] of Object.entries({
+    WebSocket: async (url) => {
+      const client = new RawWebSocket(url, { eio: 4 });
+      await client.inbox.find('open');
+      client.send('1');
+    },
+    polling: async (url) => {
+      const address = `${url}/socket.io/?EIO=4&transport=polling`;
+      const { sid } = JSON.parse((await (await fetch(address)).text()).slice(1));
+      await fetch(`${address}&sid=${sid}`, { method: 'POST', headers: { 'content-type': 'text/plain;charset=UTF-8' }, body: '40\x1e1' });
+    },
+  })) {
+    test(`a client that is gone the moment it connects over ${transport} gives its place back, and is announced to have gone`, async (t) => {
+      const { url } = await starting(t, { MAX_CONNECTIONS: '2', ANNOUNCE_CONNECTIONS: 'true' });
+      const onlooker = closing(t, connect4(url));
+      const told = { aUserHasConnected: 0, aUserHasDisconnected: 0 };
+      for (const name of Object.keys(told)) onlooker.socket.on(name, () => { told[name] += 1; });
+      await onlooker.connected();
+      for (let i = 0; i < 20; i += 1) await comeAndGo(url);
+      await until(async () => {
+        const client = connect4(url, { reconnection: false });
+        const outcome = await refusalOrConnection(client);
+        client.close();
+        return outcome === 'connected';
+      }, 'a place to be free');
+      await until(() => told.aUserHasConnected === told.aUserHasDisconnected + 1, 'the goodbye of everybody who came');
+    });
+  }
+
+  test('a client that disconnects keeps no session without a place', async (t) => {
+    const { url } = await starting(t, { MAX_CONNECTIONS: '1' });
+    for (const [Client, eio] of [[RawWebSocket, 4], [RawPolling, 4], [RawWebSocket, 3]]) {
+      const client = closing(t, new Client(url, { eio }));
+      await client.opened();
+      client.send('41');
+      await client.inbox.find('ended');
+    }
   });
 
   test('streams of events are connections, too', async (t) => {
