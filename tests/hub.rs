@@ -273,6 +273,23 @@ async fn who_left_is_told_nothing_more() {
     assert_eq!((gone.took(), hub.watchers(&summer())), (Vec::new(), 1));
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_pauses_goes_on_where_it_was() {
+    let (log, hub, _stop) = begin(RETENTION);
+    let (pausing, other) = (Watcher::with_room(usize::MAX), Watcher::with_room(usize::MAX));
+    let (place, _other) = (join(&hub, None, &pausing).await, join(&hub, None, &other).await);
+    append(&log, 1).await;
+    pausing.until(|pausing| pausing.took() == [1]).await;
+    place.pause();
+    append(&log, 2).await;
+    other.until(|other| other.took() == [1, 2]).await;
+    assert_eq!(pausing.took(), [1]);
+    place.resume();
+    pausing.until(|pausing| pausing.took().len() == 2).await;
+    append(&log, 3).await;
+    pausing.until(|pausing| pausing.took() == [1, 2, 3]).await;
+}
+
 #[tokio::test]
 async fn a_cursor_of_another_life_or_the_future_is_lost() {
     let log = Arc::new(MemoryLog::new(RETENTION));

@@ -18,8 +18,9 @@ use crate::{
 const WINDOW: usize = 512;
 
 /// The newest entries of a feed and those who follow it.
-#[derive(Default)]
 pub(super) struct FeedWatch {
+    /// Tells this watch from others of the same feed, before and after it.
+    pub(super) generation: u64,
     /// Contiguous, the last one at `end`.
     window: VecDeque<Arc<Entry>>,
     /// How far the hub has followed the log; `None` until the first subscriber says where it is.
@@ -41,6 +42,8 @@ struct Place {
     reading: bool,
     /// Whether `position` is one of the log's is to be asked of the log.
     doubtful: bool,
+    /// Nothing is told until an answer to it has been put together.
+    paused: bool,
     /// The log can't prove the way to here: this is its end, and the subscriber is to be told so.
     lost: Option<Cursor>,
     full_since: Option<Instant>,
@@ -55,6 +58,18 @@ pub(super) struct Wants {
 }
 
 impl FeedWatch {
+    pub(super) fn new(generation: u64) -> Self {
+        Self {
+            generation,
+            window: VecDeque::new(),
+            end: None,
+            missed: false,
+            reading: false,
+            subscribers: HashMap::new(),
+            held: HashSet::new(),
+        }
+    }
+
     pub(super) fn hold(&mut self, id: u64) {
         self.held.insert(id);
     }
@@ -77,10 +92,17 @@ impl FeedWatch {
             backlog: VecDeque::new(),
             reading: false,
             doubtful: false,
+            paused: false,
             lost: None,
             full_since: None,
         };
         self.subscribers.insert(id, place);
+    }
+
+    pub(super) fn pause(&mut self, id: u64, paused: bool) {
+        if let Some(place) = self.subscribers.get_mut(&id) {
+            place.paused = paused;
+        }
     }
 
     pub(super) fn leave(&mut self, id: u64) {
@@ -226,6 +248,9 @@ impl Place {
         window: &VecDeque<Arc<Entry>>,
         end: Cursor,
     ) -> Result<Progress, Refused> {
+        if self.paused {
+            return Ok(Progress::UpToDate);
+        }
         if let Some(lost) = self.lost {
             self.subscriber.lost(feed, lost)?;
             self.took(lost);

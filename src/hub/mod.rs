@@ -98,7 +98,7 @@ pub struct Watching {
 /// A place in the fan-out; dropping it ends it.
 #[derive(Debug)]
 pub struct Subscription {
-    _place: Watching,
+    place: Watching,
 }
 
 /// What a read of the log was for.
@@ -109,6 +109,8 @@ enum For {
 
 struct Answer {
     feed: FeedId,
+    /// The watch that asked: the feed may have been left, and be watched anew, in the meantime.
+    generation: u64,
     purpose: For,
     read: Result<Read, LogError>,
 }
@@ -143,7 +145,7 @@ impl Hub {
         let mut feeds = self.feeds();
         let watch = feeds.entry(feed.clone()).or_insert_with(|| {
             self.shards.add(feed);
-            FeedWatch::default()
+            FeedWatch::new(id)
         });
         watch.hold(id);
         drop(feeds);
@@ -236,17 +238,21 @@ impl Hub {
                 behind = true;
                 self.dirty().insert(feed.clone());
             }
-            if let Some(after) = read_feed {
-                self.read(reads, feed.clone(), For::Feed, after);
-            }
-            for (id, after) in read_for {
-                self.read(reads, feed.clone(), For::Subscriber(id), after);
+            let purposes = read_for.into_iter().map(|(id, after)| (For::Subscriber(id), after));
+            for (purpose, after) in read_feed.map(|after| (For::Feed, after)).into_iter().chain(purposes) {
+                self.read(reads, (feed.clone(), watch.generation), purpose, after);
             }
         }
         behind
     }
 
-    fn read(&self, reads: &mut JoinSet<Answer>, feed: FeedId, purpose: For, after: Cursor) {
+    fn read(
+        &self,
+        reads: &mut JoinSet<Answer>,
+        (feed, generation): (FeedId, u64),
+        purpose: For,
+        after: Cursor,
+    ) {
         let (log, places) = (self.log.clone(), self.reads.clone());
         let limit = match purpose {
             For::Feed => READ_LIMIT,
@@ -261,18 +267,24 @@ impl Hub {
                 let share = f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX);
                 tokio::time::sleep(READ_RETRY.mul_f64(0.5 + share)).await;
             }
-            Answer { feed, purpose, read }
+            Answer { feed, generation, purpose, read }
         });
     }
 
-    fn answered(&self, Answer { feed, purpose, read }: Answer) {
-        if let Some(watch) = self.feeds().get_mut(&feed) {
+    fn answered(&self, Answer { feed, generation, purpose, read }: Answer) {
+        if let Some(watch) = self.feeds().get_mut(&feed).filter(|watch| watch.generation == generation) {
             match purpose {
                 For::Feed => watch.read_answered(read),
                 For::Subscriber(id) => watch.read_answered_for(id, read),
             }
             self.dirty().insert(feed);
         }
+    }
+
+    /// Has what there is to do for `feed` done.
+    fn look_at(&self, feed: &FeedId) {
+        self.dirty().insert(feed.clone());
+        self.wake.notify_one();
     }
 
     fn feeds(&self) -> MutexGuard<'_, HashMap<FeedId, FeedWatch>> {
@@ -291,9 +303,28 @@ impl Watching {
         if let Some(watch) = self.hub.feeds().get_mut(&self.feed) {
             watch.subscribe(self.id, from, subscriber);
         }
-        self.hub.dirty().insert(self.feed.clone());
-        self.hub.wake.notify_one();
-        Subscription { _place: self }
+        self.hub.look_at(&self.feed);
+        Subscription { place: self }
+    }
+}
+
+impl Subscription {
+    /// Tells nothing more for now; the position is kept.
+    pub fn pause(&self) {
+        self.set_paused(true);
+    }
+
+    /// Goes on where [`Subscription::pause`] stopped.
+    pub fn resume(&self) {
+        self.set_paused(false);
+        self.place.hub.look_at(&self.place.feed);
+    }
+
+    fn set_paused(&self, paused: bool) {
+        let Watching { hub, feed, id } = &self.place;
+        if let Some(watch) = hub.feeds().get_mut(feed) {
+            watch.pause(*id, paused);
+        }
     }
 }
 

@@ -150,10 +150,16 @@ impl Connection {
             let detail = format!("a connection may be in at most {limit} feeds");
             return Err(Problem::new(ProblemKind::TooManyFeeds, detail));
         }
-        self.joined.remove(&feed);
+        // A join that fails leaves everything as it was.
+        let before = self.joined.remove(&feed).inspect(Subscription::pause);
         let watching = self.context.hub.watch(&feed);
-        let answer = self.recover(feed, cursor).await?;
-        Ok(Joined { answer, watching })
+        match self.recover(feed.clone(), cursor).await {
+            Ok(answer) => Ok(Joined { answer, watching }),
+            Err(problem) => {
+                self.joined.extend(before.inspect(Subscription::resume).map(|before| (feed, before)));
+                Err(problem)
+            }
+        }
     }
 
     async fn recover(&self, feed: FeedId, cursor: Option<String>) -> Result<JoinAnswer, Problem> {

@@ -6,7 +6,8 @@ import { onEachBackend } from './lib/backends.mjs';
 import { closing, connect2, connect4 } from './lib/clients.mjs';
 import { RawWebSocket } from './lib/engineio.mjs';
 import { newFeed, remove, upload } from './lib/photos.mjs';
-import { assertFreshJoin, assertUploaded } from './lib/shapes.mjs';
+import { Redis } from './lib/redis.mjs';
+import { assertFreshJoin, assertProblem, assertUploaded } from './lib/shapes.mjs';
 import { startDev } from './lib/server.mjs';
 import { openStream } from './lib/sse.mjs';
 import { inParallel } from './lib/wait.mjs';
@@ -240,6 +241,28 @@ onEachBackend('recovery', (backend) => {
     assert.match(stream.response.headers.get('content-type'), /^text\/event-stream/);
     assert.match(stream.response.headers.get('cache-control'), /no-(cache|store)/);
   });
+});
+
+test('a join that fails because the log is away leaves the client where it was', async (t) => {
+  const redis = await Redis.start();
+  t.after(() => redis.stop());
+  const server = await startDev({ env: { REDIS_URL: redis.url } });
+  t.after(() => server.stop());
+  const feed = newFeed();
+  const { witness, cursor } = await witnessOf(t, server.url, feed);
+  const first = await upload(server.url, feed);
+  await witness.inbox.find('imageUploaded');
+
+  redis.pause();
+  for (const again of [feed, { feed, cursor }]) assertProblem(await witness.ask('join', again), 'unavailable', 503);
+  redis.resume();
+  const second = await upload(server.url, feed);
+  await witness.inbox.first(2, 'imageUploaded');
+  assert.deepEqual(witness.inbox.named('imageUploaded').map(({ key }) => key), [first.key, second.key]);
+
+  const { recovered, events } = await witness.ask('join', { feed, cursor });
+  assert.equal(recovered, true);
+  assert.deepEqual(events.map(story), storiesOf(witness));
 });
 
 test('a cursor that the log was trimmed past is not recovered from', async (t) => {
