@@ -28,7 +28,8 @@ use crate::Order;
 /// The defaults of the configuration.
 const DAY: Duration = Duration::from_hours(24);
 const RETENTION: Retention = Retention { entries: 1000, seen: 10_000, seen_for: DAY, idle: DAY };
-const LIMITS: Limits = Limits { feeds_per_connection: 100, patience: Duration::from_secs(30) };
+const LIMITS: Limits =
+    Limits { feeds_per_connection: 100, patience: Duration::from_secs(30), message: 16 * 1024 };
 const RATES: limit::Settings = limit::Settings {
     grants: None,
     requests: None,

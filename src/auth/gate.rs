@@ -16,7 +16,7 @@ use crate::feed::FeedId;
 /// Clocks may differ by this.
 pub const LEEWAY: Duration = Duration::from_secs(30);
 /// A longer token is refused unread.
-const MAX_TOKEN_BYTES: usize = 8192;
+pub const MAX_TOKEN_BYTES: usize = 8192;
 /// Keys that a token without a `kid` is tried with.
 const MAX_TRIES: usize = 8;
 

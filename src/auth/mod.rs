@@ -7,6 +7,6 @@ mod mint;
 mod remote;
 
 pub use access::{Access, Denied, Right, Rights, RightsError};
-pub use gate::{AuthError, Gate, KeySources, LEEWAY, Settings};
+pub use gate::{AuthError, Gate, KeySources, LEEWAY, MAX_TOKEN_BYTES, Settings};
 pub use mint::{MintError, Order, Scope, mint};
 pub use remote::{ClientError, JwksUrl, JwksUrlError};

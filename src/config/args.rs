@@ -203,6 +203,10 @@ pub(super) struct WebArgs {
     /// Feeds that one connection may be in
     #[arg(long, env = "MAX_FEEDS_PER_CONNECTION", default_value = "100")]
     pub(super) max_feeds_per_connection: String,
+    /// Longest Socket.IO message that a client may send, in bytes; by default, what a handshake with a
+    /// token of 8 KiB and MAX_FEEDS_PER_CONNECTION feeds needs: 41216 for 100
+    #[arg(long, env = "MAX_MESSAGE_BYTES", default_value = "")]
+    pub(super) max_message_bytes: String,
     /// Connections that this process takes
     #[arg(long, env = "MAX_CONNECTIONS", default_value = "50000")]
     pub(super) max_connections: String,

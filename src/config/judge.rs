@@ -283,17 +283,22 @@ impl Judge {
                 content_types: common.content_types.clone(),
                 record_uploader: true,
             },
-            limits: Limits {
-                feeds_per_connection: self.count(
-                    "MAX_FEEDS_PER_CONNECTION",
-                    &args.max_feeds_per_connection,
-                    1..=10_000,
-                ),
-                patience: self.seconds("SLOW_CLIENT_SECS", &args.slow_client_secs, 1..=3600),
-            },
+            limits: self.limits(args),
             rates: self.rates(args, differing.rate_limits),
             metrics_token: optional(&args.metrics_token).map(SecretString::from),
             announce_connections: self.flag("ANNOUNCE_CONNECTIONS", &args.announce_connections),
+        }
+    }
+
+    fn limits(&mut self, args: &WebArgs) -> Limits {
+        let feeds = self.count("MAX_FEEDS_PER_CONNECTION", &args.max_feeds_per_connection, 1..=10_000);
+        Limits {
+            feeds_per_connection: feeds,
+            patience: self.seconds("SLOW_CLIENT_SECS", &args.slow_client_secs, 1..=3600),
+            message: match optional(&args.max_message_bytes) {
+                Some(bytes) => self.count("MAX_MESSAGE_BYTES", bytes, 1024..=16_777_216),
+                None => Limits::longest_handshake(feeds),
+            },
         }
     }
 

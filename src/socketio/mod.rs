@@ -26,7 +26,7 @@ use socketioxide::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    auth::Gate,
+    auth::{Gate, MAX_TOKEN_BYTES},
     hub::Hub,
     limit::Limiter,
     listener::Peer,
@@ -40,10 +40,10 @@ pub use engine::EngineService;
 
 /// Packets that socketioxide queues for a connection. What does not fit waits in the log.
 const QUEUE: usize = 128;
-/// The longest message that a client may send, in bytes: a token of 8 KiB is the largest that has sense.
-const MAX_MESSAGE: usize = 16 * 1024;
-/// A polling request may hold several messages.
-const MAX_POLL_BODY: u64 = 100_000;
+/// What a polling request may have at least, in bytes: it may hold several messages.
+const POLL_BODY: usize = 100_000;
+/// What a handshake says of a feed, in bytes: a name of 64 that may all be escaped, a cursor of 128.
+const FEED_SAID: usize = 320;
 /// A connection that never asks to be let in is closed after this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// One that was refused, or that has left, may read why for so long; then its transport is closed.
@@ -76,6 +76,17 @@ pub struct Limits {
     pub feeds_per_connection: usize,
     /// How long a connection may take nothing before it is cut.
     pub patience: Duration,
+    /// The longest message that a client may send, in bytes.
+    pub message: usize,
+}
+
+impl Limits {
+    /// The longest message that has sense, in bytes: a handshake with the longest token and as many
+    /// feeds as one connection may be in.
+    #[must_use]
+    pub fn longest_handshake(feeds: usize) -> usize {
+        1024 + MAX_TOKEN_BYTES + feeds * FEED_SAID
+    }
 }
 
 /// The Socket.IO side of the server.
@@ -96,15 +107,16 @@ impl SocketIoServer {
     /// The service of `/socket.io/`, and the handle that ends it.
     #[must_use]
     pub fn new(context: Arc<Context>) -> (EngineService<SocketIoService<NotFoundService>>, Self) {
+        let longest = context.limits.message;
         let (service, io) = SocketIo::builder()
             .max_buffer_size(QUEUE)
-            .max_payload(MAX_POLL_BODY)
-            .ws_max_message_size(MAX_MESSAGE)
-            .ws_max_frame_size(MAX_MESSAGE)
+            .max_payload(POLL_BODY.max(longest) as u64)
+            .ws_max_message_size(longest)
+            .ws_max_frame_size(longest)
             .ws_read_buffer_size(512)
             .connect_timeout(CONNECT_TIMEOUT)
             .with_parser(
-                ParserConfig::common().max_incoming_binaries(8).max_incoming_binary_buf_size(MAX_MESSAGE),
+                ParserConfig::common().max_incoming_binaries(8).max_incoming_binary_buf_size(longest),
             )
             .build_svc();
         let connections = Connections::default();

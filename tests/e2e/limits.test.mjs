@@ -262,10 +262,37 @@ describe('connections', () => {
   });
 });
 
+describe('messages', () => {
+  const tell = (client, bytes) => client.send(`420${JSON.stringify(['x'.repeat(bytes)])}`);
+
+  test('a handshake with a long token and a hundred feeds, each with a cursor, fits', async (t) => {
+    const { url } = await starting(t, { AUTH: 'on', AUTH_JWT_SECRET: SECRET });
+    const token = tokenFor(EVERYTHING, { padding: 'x'.repeat(5_900) });
+    assert.ok(token.length > 8_000);
+    const feeds = Array.from({ length: 100 }, (_, i) => ({ feed: `${'"'.repeat(61)}${100 + i}`, cursor: 'x'.repeat(128) }));
+    const client = closing(t, connect4(url, { auth: { token, feeds } }));
+    assert.deepEqual((await client.inbox.first(100, 'joined')).map(({ feed }) => feed), feeds.map(({ feed }) => feed));
+  });
+
+  for (const [what, env, fits, ends] of [['by default', {}, 40_000, 42_000], ['MAX_MESSAGE_BYTES', { MAX_MESSAGE_BYTES: '2000' }, 1_900, 2_100]]) {
+    for (const eio of [3, 4]) {
+      test(`a message that is too large ends the transport: ${what}, Engine.IO ${eio}`, async (t) => {
+        const { url } = await starting(t, env);
+        const client = closing(t, new RawWebSocket(url, { eio }));
+        await client.opened();
+        tell(client, fits);
+        assertProblem((await client.inbox.find('ack')).answer, 'unknown-event', 400);
+        tell(client, ends);
+        await client.inbox.find('ended');
+      });
+    }
+  }
+});
+
 test('mistakes in the limits are named together at the start', async () => {
   const env = {
     RATE_LIMITS: 'maybe', GRANTS_PER_MINUTE: '-1', GRANTS_BURST: '0', REQUESTS_PER_MINUTE: 'x', REQUESTS_BURST: '1.5', JOINS_PER_SECOND: '1e9',
-    JOINS_BURST: '', MAX_CONNECTIONS: '0', MAX_CONNECTIONS_PER_ADDRESS: 'x', TRUSTED_PROXY_HOPS: '99',
+    JOINS_BURST: '', MAX_CONNECTIONS: '0', MAX_MESSAGE_BYTES: '1', MAX_CONNECTIONS_PER_ADDRESS: 'x', TRUSTED_PROXY_HOPS: '99',
   };
   const { code, log } = await failedStart(['dev'], env);
   assert.equal(code, 78);
