@@ -219,14 +219,9 @@ impl Connection {
         let token = token?;
         self.access = self.context.gate.admit(Some(token.expose_secret())).await?;
         self.warned = false;
-        let lost: Vec<_> = self
-            .joined
-            .keys()
-            .filter(|feed| self.access.check(feed, Right::View).is_err())
-            .cloned()
-            .collect();
-        for feed in lost {
-            self.joined.remove(&feed);
+        // All of them before anything is said: the client may be slow to hear it.
+        let lost = self.joined.extract_if(|feed, _| self.access.check(feed, Right::View).is_err());
+        for feed in lost.map(|(feed, _)| feed).collect::<Vec<_>>() {
             let left = json!({ "feed": feed, "reason": "the new token has no right 'view' on this feed" });
             let _ = self.emit("left", &left).await;
         }

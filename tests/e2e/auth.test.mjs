@@ -10,7 +10,7 @@ import { failedStart, launch, startDev } from './lib/server.mjs';
 import { assertFreshJoin, assertProblem, assertRefused, assertTime } from './lib/shapes.mjs';
 import { Inbox } from './lib/inbox.mjs';
 import { Issuer, SECRET, SigningKey, claims, hs256, nearlyOver, seconds, tokenFor } from './lib/tokens.mjs';
-import { until, within } from './lib/wait.mjs';
+import { inParallel, until, within } from './lib/wait.mjs';
 
 const WITH_SECRET = { AUTH: 'on', AUTH_JWT_SECRET: SECRET };
 const VERSIONS = { 'socket.io-client 4': connect4, 'socket.io-client 2': connect2 };
@@ -291,6 +291,7 @@ describe('tokens', () => {
   for (const [what, argument, name, status] of [
     ['an expired token', { token: tokenFor({}, { exp: 1 }) }, 'token-expired', 401],
     ['a bad token', { token: 'bad' }, 'token-invalid', 401],
+    ['a token of 9,000 bytes', { token: tokenFor({ '*': ['view'] }, { long: 'x'.repeat(9_000) }) }, 'token-invalid', 401],
     ['no token', {}, 'invalid-parameter', 400],
     ['a number', { token: 7 }, 'invalid-parameter', 400],
     ['nothing', undefined, 'invalid-parameter', 400],
@@ -319,6 +320,31 @@ describe('tokens', () => {
     await client.inbox.find('imageUploaded', (event) => event.key === key);
     assert.equal(client.inbox.named('imageUploaded').length, 1);
     assertProblem(await client.ask('join', lost), 'forbidden', 403);
+  });
+
+  test('a new token takes its feeds away at once from one that is slow to hear it', async (t) => {
+    const patient = await startDev({ env: { ...WITH_SECRET, SLOW_CLIENT_SECS: '3600' } });
+    t.after(() => patient.stop());
+    const feeds = [newFeed('one'), newFeed('other')];
+    const client = closing(t, new RawWebSocket(patient.url, { eio: 4, query: { token: tokenFor({ '*': ['view'] }), feeds: JSON.stringify(feeds) } }));
+    const [{ cursor }] = await client.inbox.first(2, 'joined');
+    const pour = () => inParallel(8, Array.from({ length: 150 }), () => uploadTo(patient.url, feeds[0]));
+    await pour();
+    await client.inbox.first(150, 'imageUploaded');
+
+    client.socket.pause();
+    for (let i = 0; i < 20; i += 1) client.send(`420${JSON.stringify(['join', { feed: feeds[0], cursor }])}`);
+    await pour();
+    client.send(`421${JSON.stringify(['authenticate', { token: tokenFor({}) }])}`);
+    for (const feed of feeds) {
+      await until(async () => {
+        const response = await fetch(feedUrl(patient.url, feed), { headers: { authorization: `Bearer ${tokenFor(EVERYTHING)}` } });
+        return (await response.json()).watchers === 0;
+      }, `nobody to be in ${feed}`);
+    }
+    assert.deepEqual(client.inbox.named('left'), [], 'it has not heard of it yet');
+    client.socket.resume();
+    assert.deepEqual((await client.inbox.first(2, 'left')).map(({ feed }) => feed).toSorted(), feeds.toSorted());
   });
 
   test('a stream of events ends with its token', async () => {
