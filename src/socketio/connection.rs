@@ -28,11 +28,15 @@ use crate::{
     hub::{Refused, Subscription},
     limit::{JoinRate, Place},
     log::Read,
-    wire::{JOIN_EVENTS, JoinAnswer, Named, Problem, ProblemKind},
+    wire::{JOIN_EVENTS, JoinAnswer, Problem, ProblemKind},
 };
 
 /// A full queue is tried again after this.
 const RETRY: Duration = Duration::from_millis(10);
+/// What the events in one connection's join answers may have in bytes, all together. An answer is one
+/// packet, whatever it holds, so a queue of them would have no other limit; events that are told one by
+/// one have.
+const ANSWERED: usize = 1024 * 1024;
 /// How long before the token's end the client is told.
 const WARNING: Duration = Duration::from_mins(1);
 
@@ -65,8 +69,15 @@ pub(super) async fn run(context: Arc<Context>, socket: SocketRef, beginning: Beg
     let Beginning { access, base, mut mailbox, feeds, place: _place, closed } = beginning;
     let outgoing = Arc::new(Outgoing { socket, showcase: context.showcase.clone(), base });
     let join_rate = context.limiter.joins();
-    let mut connection =
-        Connection { context, outgoing, access, joined: HashMap::new(), join_rate, warned: false };
+    let mut connection = Connection {
+        context,
+        outgoing,
+        access,
+        joined: HashMap::new(),
+        join_rate,
+        answerable: ANSWERED,
+        warned: false,
+    };
     let live = async {
         // Boxed, as is every request below: a task is as large as the largest thing it ever does, and
         // most connections do nothing but wait.
@@ -91,6 +102,8 @@ struct Connection {
     access: Access,
     joined: HashMap<FeedId, Subscription>,
     join_rate: JoinRate,
+    /// What is left of [`ANSWERED`].
+    answerable: usize,
     warned: bool,
 }
 
@@ -111,9 +124,10 @@ impl Connection {
     async fn deal_with(&mut self, Letter { request, reply }: Letter) {
         match request {
             Request::Join(join) => {
-                let answer = match self.join_rate.join() {
-                    Ok(()) => self.join(join).await,
-                    Err(too_many) => Err(too_many.into()),
+                let answer = match (self.join_rate.join(), join) {
+                    (Ok(()), join) => self.join(join).await,
+                    (Err(too_many), Ok(join)) => Err(Problem::from(too_many).about(join.feed.as_str())),
+                    (Err(too_many), Err(_)) => Err(too_many.into()),
                 };
                 if reply.is_awaited() {
                     self.answer_join(&reply, answer).await;
@@ -144,42 +158,46 @@ impl Connection {
     /// Puts the answer to a join together. Nothing of the feed is told until it has been sent.
     async fn join(&mut self, join: Result<Join, Problem>) -> Result<Joined, Problem> {
         let Join { feed, cursor } = join?;
-        self.access.check(&feed, Right::View)?;
+        self.join_feed(&feed, cursor).await.map_err(|problem| problem.about(feed.as_str()))
+    }
+
+    async fn join_feed(&mut self, feed: &FeedId, cursor: Option<Cursor>) -> Result<Joined, Problem> {
+        self.access.check(feed, Right::View)?;
         let limit = self.context.limits.feeds_per_connection;
-        if !self.joined.contains_key(&feed) && self.joined.len() >= limit {
+        if !self.joined.contains_key(feed) && self.joined.len() >= limit {
             let detail = format!("a connection may be in at most {limit} feeds");
             return Err(Problem::new(ProblemKind::TooManyFeeds, detail));
         }
         // A join that fails leaves everything as it was.
-        let before = self.joined.remove(&feed).inspect(Subscription::pause);
-        let watching = self.context.hub.watch(&feed);
+        let before = self.joined.remove(feed).inspect(Subscription::pause);
+        let watching = self.context.hub.watch(feed);
         match self.recover(feed.clone(), cursor).await {
             Ok(answer) => Ok(Joined { answer, watching }),
             Err(problem) => {
-                self.joined.extend(before.inspect(Subscription::resume).map(|before| (feed, before)));
+                self.joined.extend(before.inspect(Subscription::resume).map(|before| (feed.clone(), before)));
                 Err(problem)
             }
         }
     }
 
-    async fn recover(&self, feed: FeedId, cursor: Option<String>) -> Result<JoinAnswer, Problem> {
+    async fn recover(&mut self, feed: FeedId, cursor: Option<Cursor>) -> Result<JoinAnswer, Problem> {
         let log = self.context.hub.log();
-        let Some(cursor) = cursor.and_then(|cursor| Cursor::parse(&cursor).ok()) else {
+        let Some(mut cursor) = cursor else {
             let end = log.end(&feed).await?;
             return Ok(JoinAnswer::anew(feed, end));
         };
         match log.read_after(&feed, cursor, JOIN_EVENTS).await? {
             Read::Lost(end) => Ok(JoinAnswer::anew(feed, end)),
             Read::Entries(entries) => {
-                let now = Timestamp::now();
-                let shown =
-                    entries.iter().map(|entry| self.outgoing.showcase.show(entry, &self.outgoing.base, now));
-                Ok(JoinAnswer {
-                    feed,
-                    recovered: true,
-                    cursor: entries.last().map_or(cursor, |last| last.cursor),
-                    events: shown.map(Named::from).collect(),
-                })
+                let (mut events, now) = (Vec::new(), Timestamp::now());
+                for entry in entries {
+                    let shown = self.outgoing.showcase.show(&entry, &self.outgoing.base, now);
+                    let Some(left) = self.answerable.checked_sub(shown.data.get().len()) else { break };
+                    self.answerable = left;
+                    cursor = entry.cursor;
+                    events.push(shown.into());
+                }
+                Ok(JoinAnswer { feed, recovered: true, cursor, events })
             }
         }
     }
@@ -255,7 +273,8 @@ impl Connection {
     async fn answer<T: Serialize>(&self, reply: &Reply, answer: Result<T, Problem>) {
         let _ = match answer {
             Ok(answer) => self.reply(reply, &answer).await,
-            Err(problem) if reply.is_awaited() => self.reply(reply, &problem).await,
+            // Who waits knows which feed it is about, and may tell answers to a join by their feed.
+            Err(problem) if reply.is_awaited() => self.reply(reply, &Problem { feed: None, ..problem }).await,
             Err(problem) => return self.say(&problem).await,
         };
     }

@@ -26,7 +26,7 @@ impl Handshake {
             .and_then(|auth| auth.get("token"))
             .and_then(Value::as_str)
             .map(str::to_owned)
-            .or_else(|| parameter(query, "token"))
+            .or_else(|| parameter(query, "token").map(|token| String::from_utf8_lossy(&token).into()))
             .or_else(|| bearer(parts))
             .filter(|token| !token.is_empty())
             .map(SecretString::from);
@@ -47,12 +47,16 @@ fn bearer(parts: &Parts) -> Option<String> {
 
 fn feeds_of_query(query: &str) -> Vec<Result<Join, Problem>> {
     if let Some(feeds) = parameter(query, "feeds") {
-        return match serde_json::from_str(&feeds) {
+        return match serde_json::from_slice(&feeds) {
             Ok(feeds) => joins(&feeds),
             Err(_) => vec![Err(Problem::new(ProblemKind::InvalidParameter, "feeds must be a JSON array"))],
         };
     }
-    parameter(query, "feed").map(|feed| Join::read(&Value::String(feed))).into_iter().collect()
+    let join = |feed| match String::from_utf8(feed) {
+        Ok(feed) => Join::read(&Value::String(feed)),
+        Err(_) => Err(Problem::new(ProblemKind::InvalidFeed, "feed must be UTF-8")),
+    };
+    parameter(query, "feed").map(join).into_iter().collect()
 }
 
 fn joins(feeds: &Value) -> Vec<Result<Join, Problem>> {
@@ -63,13 +67,13 @@ fn joins(feeds: &Value) -> Vec<Result<Join, Problem>> {
     }
 }
 
-fn parameter(query: &str, name: &str) -> Option<String> {
+/// The bytes of the first parameter of that name, form style.
+fn parameter(query: &str, name: &str) -> Option<Vec<u8>> {
     let value = query.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=')?;
         (key == name).then_some(value)
     })?;
-    let spaced = value.replace('+', " ");
-    percent_decode_str(&spaced).decode_utf8().ok().map(Into::into)
+    Some(percent_decode_str(&value.replace('+', " ")).collect())
 }
 
 #[cfg(test)]
@@ -107,10 +111,22 @@ mod tests {
     }
 
     #[test]
-    fn feeds_of_a_wrong_shape_are_named() {
-        let read = Handshake::read(&parts("&feeds=nonsense"), None);
-        assert_eq!(read.feeds[0].as_ref().unwrap_err().kind, ProblemKind::InvalidParameter);
-        let read = Handshake::read(&parts("&feed=.hidden"), None);
-        assert_eq!(read.feeds[0].as_ref().unwrap_err().kind, ProblemKind::InvalidFeed);
+    fn feeds_of_a_wrong_shape_are_refused_by_name() {
+        for (query, kind, feed) in [
+            ("&feeds=nonsense", ProblemKind::InvalidParameter, None),
+            ("&feeds=%5B%22%FF%22%5D", ProblemKind::InvalidParameter, None),
+            ("&feeds=%5B%22.hidden%22%5D", ProblemKind::InvalidFeed, Some(".hidden")),
+            ("&feed=.hidden", ProblemKind::InvalidFeed, Some(".hidden")),
+            ("&feed=%FF", ProblemKind::InvalidFeed, None),
+        ] {
+            let read = Handshake::read(&parts(query), None);
+            let problem = read.feeds[0].as_ref().unwrap_err();
+            assert_eq!((problem.kind, problem.feed.as_deref()), (kind, feed), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_no_text_is_not_taken_for_none() {
+        assert!(Handshake::read(&parts("&token=%FF"), None).token.unwrap().expose_secret() != "from-header");
     }
 }

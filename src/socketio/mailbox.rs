@@ -17,7 +17,8 @@ use tokio::sync::mpsc;
 
 use super::transport;
 use crate::{
-    feed::FeedId,
+    auth::{AuthError, MAX_TOKEN_BYTES},
+    feed::{Cursor, FeedId},
     wire::{Problem, ProblemKind},
 };
 
@@ -44,7 +45,8 @@ pub(super) enum Request {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Join {
     pub(super) feed: FeedId,
-    pub(super) cursor: Option<String>,
+    /// Where to go on. One that was forged leads as far as none.
+    pub(super) cursor: Option<Cursor>,
 }
 
 /// Answers one request, by its callback where it has one.
@@ -113,18 +115,27 @@ impl Join {
         let feed = feed.ok_or_else(|| {
             Problem::new(ProblemKind::InvalidFeed, "feed must be given, as a string or as {\"feed\": \"…\"}")
         })?;
+        Self::parse(feed, cursor).map_err(|problem| problem.about(feed))
+    }
+
+    fn parse(feed: &str, cursor: Option<&Value>) -> Result<Self, Problem> {
         let cursor = match cursor {
             None | Some(Value::Null) => None,
-            Some(Value::String(cursor)) => Some(cursor.clone()),
+            Some(Value::String(cursor)) => Cursor::parse(cursor).ok(),
             Some(_) => return Err(Problem::new(ProblemKind::InvalidParameter, "cursor must be a string")),
         };
         Ok(Self { feed: FeedId::parse(feed)?, cursor })
     }
 }
 
+/// Reads `{"token":"…"}`. A token that is too long is not kept while it waits.
 fn token(argument: &Value) -> Result<SecretString, Problem> {
-    let token = argument.get("token").and_then(Value::as_str);
-    token.map(SecretString::from).ok_or_else(|| {
-        Problem::new(ProblemKind::InvalidParameter, "token must be a string in {\"token\": \"…\"}")
-    })
+    match argument.get("token").and_then(Value::as_str) {
+        Some(token) if token.len() > MAX_TOKEN_BYTES => Err(AuthError::Invalid.into()),
+        Some(token) => Ok(token.into()),
+        None => {
+            let detail = "token must be a string in {\"token\": \"…\"}";
+            Err(Problem::new(ProblemKind::InvalidParameter, detail))
+        }
+    }
 }

@@ -13,7 +13,12 @@ pub struct Problem {
     pub detail: String,
     /// When to try again, where that helps.
     pub retry_after: Option<Duration>,
+    /// The feed that it is about, as it was named, where several may be meant.
+    pub feed: Option<String>,
 }
+
+/// A feed's name that is longer, in bytes, is not repeated: it may be as long as what it came in.
+const LONGEST_NAMED: usize = 256;
 
 macro_rules! problem_kinds {
     ($($(#[$doc:meta])* $kind:ident = $status:literal $name:literal $title:literal,)*) => {
@@ -89,7 +94,14 @@ impl Problem {
     /// A refusal of this kind.
     #[must_use]
     pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), retry_after: None }
+        Self { kind, detail: detail.into(), retry_after: None, feed: None }
+    }
+
+    /// The same, about `feed`.
+    #[must_use]
+    pub fn about(mut self, feed: &str) -> Self {
+        self.feed = (feed.len() <= LONGEST_NAMED).then(|| feed.into());
+        self
     }
 
     /// The log or the bucket does not answer.
@@ -111,6 +123,8 @@ impl Serialize for Problem {
             detail: &'a str,
             #[serde(rename = "retryAfter", skip_serializing_if = "Option::is_none")]
             retry_after: Option<u64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            feed: Option<&'a str>,
         }
         let body = Body {
             r#type: format!("urn:photoshare:problem:{}", self.kind.name()),
@@ -118,6 +132,7 @@ impl Serialize for Problem {
             status: self.kind.status(),
             detail: &self.detail,
             retry_after: self.retry_after.map(|after| after.as_secs()),
+            feed: self.feed.as_deref(),
         };
         body.serialize(serializer)
     }

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { onEachBackend } from './lib/backends.mjs';
 import { closing, connect2, connect4 } from './lib/clients.mjs';
+import { RawWebSocket } from './lib/engineio.mjs';
 import { newFeed, upload } from './lib/photos.mjs';
 import { assertFreshJoin, assertProblem } from './lib/shapes.mjs';
 import { until } from './lib/wait.mjs';
@@ -35,7 +36,10 @@ onEachBackend('joining', (backend) => {
     test(`${version} without a callback is told a refusal as 'problem'`, async (t) => {
       const client = connected(t);
       client.tell('join', 'a/b');
-      assertProblem(await client.inbox.find('problem'), 'invalid-feed', 400);
+      const problem = await client.inbox.find('problem');
+      assertProblem(problem, 'invalid-feed', 400);
+      assert.equal(problem.feed, 'a/b');
+      assert.equal('feed' in (await client.ask('join', 'a/b')), false, 'who waits for an answer may tell by its feed that it went well');
     });
 
     test(`${version} joins in the handshake by the query's feed`, async (t) => {
@@ -56,8 +60,10 @@ onEachBackend('joining', (backend) => {
 
     test(`${version}: a bad feed in the handshake is a problem, the others are joined`, async (t) => {
       const feed = newFeed();
-      const client = connected(t, { query: { feeds: JSON.stringify(['a/b', feed]) } });
-      assertProblem(await client.inbox.find('problem'), 'invalid-feed', 400);
+      const client = connected(t, { query: { feeds: JSON.stringify(['a/b', feed, '*', 'x'.repeat(300)]) } });
+      const problems = await client.inbox.first(3, 'problem');
+      for (const problem of problems) assertProblem(problem, 'invalid-feed', 400);
+      assert.deepEqual(problems.map((problem) => problem.feed), ['a/b', '*', undefined], 'named, unless it is overlong');
       assertFreshJoin(await client.inbox.find('joined'), feed);
     });
 
@@ -182,10 +188,19 @@ onEachBackend('joining', (backend) => {
   test('feeds beyond the limit in the handshake are problems, the first 100 are joined', async (t) => {
     const feeds = Array.from({ length: 101 }, (_, i) => newFeed(`f${i}`));
     const client = closing(t, connect4(backend.url, { auth: { feeds } }));
-    assertProblem(await client.inbox.find('problem'), 'too-many-feeds', 429);
+    const problem = await client.inbox.find('problem');
+    assertProblem(problem, 'too-many-feeds', 429);
+    assert.equal(problem.feed, feeds[100]);
     const joined = await client.inbox.first(100, 'joined');
     assert.deepEqual(joined.map(({ feed }) => feed), feeds.slice(0, 100));
   });
+
+  for (const [query, name] of [['feed=%FF', 'invalid-feed'], ['feeds=%FF', 'invalid-parameter'], ['feeds=%5B%22%FF%22%5D', 'invalid-parameter']]) {
+    test(`a handshake with ${query}, which is no UTF-8, is refused aloud`, async (t) => {
+      const client = closing(t, new RawWebSocket(backend.url, { eio: 4, search: query }));
+      assertProblem(await client.inbox.find('problem'), name, 400);
+    });
+  }
 
   test('feeds that are no JSON in the query are refused aloud', async (t) => {
     const client = closing(t, connect4(backend.url, { query: { feeds: '["summer"' }, reconnection: false }));

@@ -97,6 +97,25 @@ onEachBackend('recovery', (backend) => {
     });
   }
 
+  test('answers hold only so many events in all; the others are told one by one', async (t) => {
+    const feed = newFeed();
+    const { witness, cursor } = await witnessOf(t, backend.url, feed);
+    await uploadMany(backend.url, feed, PAGE);
+    await witness.inbox.first(PAGE, 'imageUploaded');
+
+    const client = closing(t, connect4(backend.url));
+    const answers = await Promise.all(Array.from({ length: 60 }, () => client.ask('join', { feed, cursor })));
+    assert.equal(answers[0].events.length, PAGE);
+    const bytes = answers.map(({ events }) => JSON.stringify(events).length).reduce((sum, length) => sum + length);
+    assert.ok(bytes < 1.2 * 1024 * 1024, `a connection that doesn't read is owed ${bytes} bytes`);
+
+    const { recovered, events, cursor: reached } = answers.at(-1);
+    assert.deepEqual([recovered, events, reached], [true, [], cursor]);
+    const { cursor: end } = witness.inbox.named('imageUploaded').at(-1);
+    await client.inbox.find('imageUploaded', (event) => event.cursor === end);
+    assert.deepEqual(storiesOf(client).slice(-PAGE), storiesOf(witness));
+  });
+
   test('auth.feeds recovers in the handshake', async (t) => {
     const feed = newFeed();
     const { witness, cursor } = await witnessOf(t, backend.url, feed);

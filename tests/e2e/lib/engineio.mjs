@@ -10,9 +10,11 @@ import { DEADLINE_MS } from './wait.mjs';
 class Raw {
   inbox = new Inbox();
 
-  constructor(url, { eio, query = {} } = {}) {
+  /** `search` is more of the query, as it stands. */
+  constructor(url, { eio, query = {}, search = '' } = {}) {
     this.base = url;
     this.eio = eio;
+    this.search = search && `&${search}`;
     this.query = { ...(eio && { EIO: String(eio) }), ...query };
   }
 
@@ -42,7 +44,7 @@ class Raw {
   }
 
   address(more = {}) {
-    return `${this.base}/socket.io/?${new URLSearchParams({ ...this.query, ...more })}`;
+    return `${this.base}/socket.io/?${new URLSearchParams({ ...this.query, ...more })}${this.search}`;
   }
 }
 
