@@ -11,7 +11,7 @@ mod mailbox;
 mod outgoing;
 mod transport;
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use engineioxide::service::NotFoundService;
 use secrecy::ExposeSecret;
@@ -174,6 +174,16 @@ fn serve(io: &SocketIo, context: Arc<Context>, connections: Connections) {
         }
     };
     io.ns("/", connected.with(admit));
+    // Closing takes that namespace away; this one is looked for after it.
+    io.dyn_ns("/", (async |_: SocketRef| {}).with(turn_away)).expect("the first of its kind");
+}
+
+/// Closes the transport of one that comes while the server closes, and says nothing: after an error
+/// official clients would stay away.
+async fn turn_away(socket: SocketRef) -> Result<(), Infallible> {
+    transport::cut(&socket);
+    drop(socket);
+    std::future::pending().await
 }
 
 /// Runs before the client is told that it is connected, so that what it sends at once finds its mailbox,

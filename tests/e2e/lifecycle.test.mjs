@@ -1,11 +1,13 @@
 // Starting, refusing to start, and stopping.
 
 import assert from 'node:assert/strict';
+import { request } from 'node:http';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
 import { test } from 'node:test';
 import { BACKENDS, startBackend } from './lib/backends.mjs';
 import { closing, connect2, connect4 } from './lib/clients.mjs';
+import { RawPolling, RawWebSocket } from './lib/engineio.mjs';
 import { grantFor, newFeed, photo, put, upload } from './lib/photos.mjs';
 import { openStream } from './lib/sse.mjs';
 import { assertFreshJoin } from './lib/shapes.mjs';
@@ -60,6 +62,27 @@ for (const backend of BACKENDS) {
     });
   }
 }
+
+test('a client that asks to be let in while the server stops is not turned away for good', async (t) => {
+  const server = await startDev();
+  // Until this is answered or cut the process lasts.
+  const unfinished = request(`${server.url}/v1/feeds/summer/uploads`, { method: 'POST', headers: { 'content-length': 9 } });
+  unfinished.on('error', () => {}).write('{');
+  const early = closing(t, new RawWebSocket(server.url, { eio: 4 }));
+  const late = [RawWebSocket, RawPolling].map((Client) => closing(t, new Client(server.url, { eio: 4, hesitates: true })));
+  await early.opened();
+  for (const { inbox } of late) await inbox.find('open');
+
+  const stopped = server.stop();
+  await early.inbox.find('ended');
+  for (const client of late) client.connect();
+  for (const { inbox } of late) {
+    await inbox.until(() => inbox.told.find(({ name, data }) => name === 'ended' || data === '1'), 'the end');
+    assert.deepEqual(inbox.named('packet').filter((packet) => packet.startsWith('44')), [], 'official clients would stay away');
+  }
+  unfinished.destroy();
+  await stopped;
+});
 
 test('official clients come back by themselves after a restart', async (t) => {
   const dataDir = await temporaryFolder(t);

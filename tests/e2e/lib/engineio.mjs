@@ -10,8 +10,9 @@ import { DEADLINE_MS } from './wait.mjs';
 class Raw {
   inbox = new Inbox();
 
-  /** `search` is more of the query, as it stands. */
-  constructor(url, { eio, query = {}, search = '' } = {}) {
+  /** `search` is more of the query, as it stands; who `hesitates` asks to be let in by `connect()`. */
+  constructor(url, { eio, query = {}, search = '', hesitates = false } = {}) {
+    this.hesitates = hesitates;
     this.base = url;
     this.eio = eio;
     this.search = search && `&${search}`;
@@ -23,11 +24,16 @@ class Raw {
     await this.inbox.find('connected');
   }
 
+  /** Asks to be let in, in version 4. */
+  connect() {
+    this.send('40');
+  }
+
   receive(packet) {
     if (packet.startsWith('0')) {
       this.session = JSON.parse(packet.slice(1));
       this.inbox.push('open', this.session);
-      if (this.eio === 4) this.send('40');
+      if (this.eio === 4 && !this.hesitates) this.connect();
     } else if (packet === '2' || packet.startsWith('2probe')) {
       this.send(`3${packet.slice(1)}`);
     } else if (packet.startsWith('42')) {
