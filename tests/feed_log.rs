@@ -72,8 +72,8 @@ macro_rules! on_all {
 
 on_all! {
     offsets_have_no_gaps_and_tags_chain
-    a_duplicate_is_told_once
-    a_late_older_event_is_stale
+    invariant_2_a_duplicate_is_told_once
+    invariant_2_a_late_older_event_is_stale
     a_removal_keeps_a_late_upload_from_coming_back
     sequencers_of_two_keys_are_never_compared
     without_sequencers_the_times_decide
@@ -122,7 +122,7 @@ async fn offsets_have_no_gaps_and_tags_chain(ground: Ground) {
     assert_ne!(entries[0].cursor.tag, entries[1].cursor.tag);
 }
 
-async fn a_duplicate_is_told_once(ground: Ground) {
+async fn invariant_2_a_duplicate_is_told_once(ground: Ground) {
     let (log, feed) = (ground.log(RETENTION), feed("summer"));
     let cursor = appended(append(&*log, &feed, "a", PUT, "0055AED6DCD90281E5").await);
     for same in ["0055AED6DCD90281E5", "55aed6dcd90281e5"] {
@@ -131,7 +131,7 @@ async fn a_duplicate_is_told_once(ground: Ground) {
     assert_eq!(log.end(&feed).await.unwrap(), cursor);
 }
 
-async fn a_late_older_event_is_stale(ground: Ground) {
+async fn invariant_2_a_late_older_event_is_stale(ground: Ground) {
     let (log, feed) = (ground.log(RETENTION), feed("summer"));
     appended(append(&*log, &feed, "a", PUT, "0055AED6DCD90281E6").await);
     for older in ["0055AED6DCD90281E5", "55AED6DCD90281", "0054FFFFFFFFFFFFFF"] {

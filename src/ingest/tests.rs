@@ -222,7 +222,7 @@ async fn trap_9_the_same_message_in_two_processes_is_told_once() {
 }
 
 #[tokio::test]
-async fn trap_10_a_malformed_record_keeps_the_message_and_costs_the_others_nothing() {
+async fn trap_10_invariant_6_a_malformed_record_keeps_the_message_and_costs_the_others_nothing() {
     let world = World::new().await;
     let body = records(&[put("summer/a.jpg", "01"), json!({"s3": 1}), put("summer/b.jpg", "01")]);
     assert_eq!(world.handle(&body).await, Disposition::Redeliver);
@@ -294,7 +294,7 @@ async fn the_end_of_one_version_is_told_only_if_the_object_is_gone() {
 }
 
 #[tokio::test]
-async fn a_bucket_that_is_away_keeps_the_message_for_later_and_the_handler_is_not_ready() {
+async fn invariant_1_a_bucket_that_is_away_keeps_the_message_for_later_and_the_handler_is_not_ready() {
     let world = World::new().await;
     assert!(world.ingest.ready().await);
     let away = SdkConfig::builder()

@@ -50,7 +50,7 @@ describe('faults', { skip: !chosen.includes('serve') }, () => {
 
   const told = (client, key) => until(() => client.inbox.named('imageUploaded').some((event) => event.key === key), `${key} to be told`, COMES_AGAIN_MS);
 
-  test('trap 21: killed between append and delete, the photo is told again by the next process', async (t) => {
+  test('trap 21, invariant 1: killed between append and delete, the photo is told again by the next process', async (t) => {
     const feed = newFeed();
     const killed = await behindProxy(t);
     const first = await watching(t, killed.url, feed);
@@ -71,7 +71,7 @@ describe('faults', { skip: !chosen.includes('serve') }, () => {
     assert.equal(client.inbox.named('imageUploaded').length, 1);
   });
 
-  test('trap 21: killed before the append, the photo is told by the next process', async (t) => {
+  test('trap 21, invariant 1: killed before the append, the photo is told by the next process', async (t) => {
     const feed = newFeed();
     const killed = await behindProxy(t);
     // Nobody has watched the feed, so that the bucket is asked whether the photo is still there.

@@ -12,6 +12,7 @@ import { grantFor, newFeed, photo, put, upload } from './lib/photos.mjs';
 import { openStream } from './lib/sse.mjs';
 import { assertFreshJoin } from './lib/shapes.mjs';
 import { failedStart, startDev, temporaryFolder } from './lib/server.mjs';
+import { within } from './lib/wait.mjs';
 
 /** Enough for `serve` to start, were AWS there: nothing of it is asked before the configuration is judged. */
 const SERVE = {
@@ -38,7 +39,7 @@ async function assertRefusesToStart(args, env, ...names) {
 
 for (const backend of BACKENDS) {
   for (const signal of ['SIGTERM', 'SIGINT']) {
-    test(`${backend}: ${signal} tells clients to come back, closes their transports and ends with 0`, async (t) => {
+    test(`invariant 8: ${signal} to ${backend} tells clients to come back, closes their transports and ends with 0`, async (t) => {
       const server = await startBackend(backend);
       const feed = newFeed();
       const clients = [
@@ -107,6 +108,34 @@ test('official clients come back by themselves after a restart', async (t) => {
   for (const client of clients) assert.equal((await client.inbox.find('imageUploaded')).key, key);
 });
 
+test('trap 27: an idle WebSocket outlives 55 s', async (t) => {
+  const server = await startDev();
+  t.after(() => server.stop());
+  const feed = newFeed();
+  const clients = [connect4(server.url), connect2(server.url)].map((client) => closing(t, client));
+  // Engine.IO 4 is pinged, 3 pings and is answered: every 25 s, so the third one is later than 55 s.
+  const beats = clients.map(async (client, i) => {
+    await client.ask('join', feed);
+    await third(client.socket.io, ['ping', 'pong'][i]);
+  });
+  await within(Promise.all(beats), 'the heartbeats', 120_000);
+  const { key } = await upload(server.url, feed);
+  for (const { inbox } of clients) {
+    assert.equal((await inbox.find('imageUploaded')).key, key);
+    assert.deepEqual(inbox.named('disconnect'), []);
+  }
+});
+
+function third(emitter, event) {
+  return new Promise((resolve) => {
+    let times = 0;
+    emitter.on(event, () => {
+      times += 1;
+      if (times === 3) resolve();
+    });
+  });
+}
+
 test('a stop without any client ends with 0', async () => {
   await (await startDev()).stop();
 });
@@ -151,7 +180,7 @@ test('the mistakes of flags are named like those of the environment', async (t) 
 
 test('serve names all that is missing', () => assertRefusesToStart(['serve'], { PORT: '0' }, 'S3_BUCKET', 'SQS_QUEUE_URL', 'AUTH'));
 
-test('serve does not start without a key source unless AUTH=off says so', () =>
+test('invariant 7: serve does not start without a key source unless AUTH=off says so', () =>
   assertRefusesToStart(['serve'], without(SERVE, 'AUTH'), 'AUTH'));
 
 test('a key of less than 32 bytes is refused, and not repeated', async () => {

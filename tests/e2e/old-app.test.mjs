@@ -6,7 +6,9 @@ import { onEachBackend } from './lib/backends.mjs';
 import { closing, connect2, connect4 } from './lib/clients.mjs';
 import { RawPolling, RawWebSocket } from './lib/engineio.mjs';
 import { newFeed, photo, upload } from './lib/photos.mjs';
+import { startDev } from './lib/server.mjs';
 import { assertProblem, assertUploaded } from './lib/shapes.mjs';
+import { until } from './lib/wait.mjs';
 
 const RAW_CLIENTS = { polling: RawPolling, WebSocket: RawWebSocket };
 
@@ -83,4 +85,42 @@ onEachBackend('old apps', (backend) => {
       });
     }
   }
+});
+
+/** What a client is told of those who come and go: the arguments of each such event. */
+function heard(client) {
+  for (const name of ['aUserHasConnected', 'aUserHasDisconnected']) client.socket.on(name, (...args) => client.inbox.push(name, args));
+  return client;
+}
+
+test('with ANNOUNCE_CONNECTIONS everybody hears who comes and goes, without arguments', async (t) => {
+  const server = await startDev({ env: { ANNOUNCE_CONNECTIONS: 'true' } });
+  t.after(() => server.stop());
+  const [old, current] = [connect2, connect4].map((connect) => heard(closing(t, connect(server.url))));
+  await Promise.all([old, current].map((client) => client.connected()));
+  await until(() => [old, current].every(({ inbox }) => inbox.named('aUserHasConnected').length > 0), 'their own coming');
+  const before = [old, current].map(({ inbox }) => inbox.named('aUserHasConnected').length);
+
+  const newcomer = heard(connect2(server.url));
+  await newcomer.inbox.find('aUserHasConnected');
+  for (const [i, { inbox }] of [old, current].entries()) await inbox.first(before[i] + 1, 'aUserHasConnected');
+  newcomer.close();
+  for (const { inbox } of [old, current]) {
+    await inbox.find('aUserHasDisconnected');
+    for (const { name, data } of inbox.told) if (name.startsWith('aUserHas')) assert.deepEqual(data, []);
+  }
+});
+
+test('by default nobody hears who comes and goes', async (t) => {
+  const server = await startDev();
+  t.after(() => server.stop());
+  const feed = newFeed();
+  const client = heard(closing(t, connect2(server.url)));
+  await client.ask('join', feed);
+  const newcomer = connect2(server.url);
+  await newcomer.connected();
+  newcomer.close();
+  await upload(server.url, feed);
+  await client.inbox.find('imageUploaded');
+  assert.deepEqual(client.inbox.told.filter(({ name }) => name.startsWith('aUserHas')), []);
 });
