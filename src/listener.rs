@@ -107,6 +107,15 @@ fn unless_cut(
     }
 }
 
+/// Leaves it to the reader to notice that the peer is gone. Everything above reads, and engineioxide keeps
+/// the session of a WebSocket whose very first write fails for ever.
+fn or_gone(written: Poll<io::Result<usize>>, all: usize) -> Poll<io::Result<usize>> {
+    match written {
+        Poll::Ready(Err(_)) => Poll::Ready(Ok(all)),
+        written => written,
+    }
+}
+
 fn set_options(stream: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
@@ -130,7 +139,7 @@ impl AsyncRead for Severable {
 impl AsyncWrite for Severable {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.writable(cx)?;
-        self.stream().poll_write(cx, buf)
+        or_gone(self.stream().poll_write(cx, buf), buf.len())
     }
 
     fn poll_write_vectored(
@@ -139,7 +148,7 @@ impl AsyncWrite for Severable {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.writable(cx)?;
-        self.stream().poll_write_vectored(cx, bufs)
+        or_gone(self.stream().poll_write_vectored(cx, bufs), bufs.iter().map(|buf| buf.len()).sum())
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,6 +1,7 @@
 // How often somebody may ask, and how many may be connected.
 
 import assert from 'node:assert/strict';
+import { createConnection } from 'node:net';
 import { describe, test } from 'node:test';
 import { closing, connect2, connect4 } from './lib/clients.mjs';
 import { RawPolling, RawWebSocket } from './lib/engineio.mjs';
@@ -227,6 +228,26 @@ describe('connections', () => {
         return outcome === 'connected';
       }, 'a place to be free');
       await until(() => told.aUserHasConnected === told.aUserHasDisconnected + 1, 'the goodbye of everybody who came');
+    });
+  }
+
+  for (const eio of [3, 4]) {
+    test(`connections that are gone before their session of Engine.IO ${eio} is opened give their places back`, async (t) => {
+      const { url, port } = await starting(t, {});
+      const request = [
+        `GET /socket.io/?EIO=${eio}&transport=websocket HTTP/1.1`, 'Host: x', 'Connection: Upgrade', 'Upgrade: websocket',
+        'Sec-WebSocket-Version: 13', 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==', '', '',
+      ].join('\r\n');
+      const comeAndGo = () => new Promise((resolve) => {
+        const connection = createConnection(port, '127.0.0.1', () => connection.write(request, () => connection.destroy()));
+        connection.on('error', () => {}).on('close', resolve);
+      });
+      await Promise.all(Array.from({ length: 300 }, comeAndGo));
+      closing(t, await openStream(url, 'summer'));
+      await until(async () => {
+        const metrics = await (await fetch(`${url}/metrics`)).text();
+        return /^photoshare_connections 1$/m.test(metrics);
+      }, 'the stream to be the only connection');
     });
   }
 
