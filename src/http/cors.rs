@@ -2,7 +2,14 @@
 
 use std::{str::FromStr, time::Duration};
 
-use axum::http::{HeaderName, HeaderValue, Method, header, request::Parts};
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+};
+use tower::ServiceExt;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 /// Origins, exact or with a first label of `*`.
@@ -52,6 +59,8 @@ impl FromStr for AllowedOrigins {
 
 fn pattern(origin: &str) -> Result<Pattern, OriginError> {
     let bad = || OriginError(origin.to_owned());
+    // As browsers send it.
+    let origin = origin.to_ascii_lowercase();
     if origin == "*" {
         return Ok(Pattern::Any);
     }
@@ -63,13 +72,31 @@ fn pattern(origin: &str) -> Result<Pattern, OriginError> {
         Some(domain) if domain.starts_with('.') && !domain.contains('*') => {
             Ok(Pattern::Under { scheme: format!("{scheme}://"), domain: domain.into() })
         }
-        None if !host.contains('*') => Ok(Pattern::Exact(origin.to_ascii_lowercase())),
+        None if !host.contains('*') => Ok(Pattern::Exact(origin)),
         _ => Err(bad()),
     }
 }
 
-/// CORS for the API and for Socket.IO's polling.
-pub(super) fn layer(origins: &AllowedOrigins) -> CorsLayer {
+/// `router` with CORS, for the API and for Socket.IO's polling. The layer answers every OPTIONS itself:
+/// one that no browser sent to ask for leave goes past it.
+pub(super) fn around(router: Router, origins: &AllowedOrigins) -> Router {
+    let bare = router.clone();
+    router.layer(layer(origins)).layer(from_fn_with_state(bare, only_preflights))
+}
+
+async fn only_preflights(State(bare): State<Router>, request: Request, next: Next) -> Response {
+    if request.method() == Method::OPTIONS && !is_preflight(request.headers()) {
+        return bare.oneshot(request).await.into_response();
+    }
+    next.run(request).await
+}
+
+/// <https://fetch.spec.whatwg.org/#cors-preflight-request>
+fn is_preflight(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::ORIGIN) && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+fn layer(origins: &AllowedOrigins) -> CorsLayer {
     let origins = origins.clone();
     let allowed =
         move |origin: &HeaderValue, _: &Parts| origin.to_str().is_ok_and(|origin| origins.allow(origin));
@@ -87,7 +114,8 @@ mod tests {
 
     #[test]
     fn origins_are_exact_or_under_a_star() {
-        let origins: AllowedOrigins = "https://app.example.com, https://*.example.org".parse().unwrap();
+        let origins = "https://app.example.com, https://*.example.org, https://*.Example.NET";
+        let origins: AllowedOrigins = origins.parse().unwrap();
         for (origin, allowed) in [
             ("https://app.example.com", true),
             ("http://app.example.com", false),
@@ -95,6 +123,7 @@ mod tests {
             ("https://a.example.org", true),
             ("https://example.org", false),
             ("https://evil.net/.example.org", false),
+            ("https://a.example.net", true),
         ] {
             assert_eq!(origins.allow(origin), allowed, "{origin}");
         }

@@ -4,12 +4,17 @@ use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Path, Query, Request, rejection::BytesRejection},
+    extract::{
+        FromRequest, FromRequestParts, Path, Query, Request,
+        path::ErrorKind,
+        rejection::{BytesRejection, PathRejection},
+    },
     http::{StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
 };
 use serde::de::DeserializeOwned;
 
-use super::{Context, MAX_BODY};
+use super::{Context, MAX_BODY, refuse};
 use crate::{
     auth::{Access, Right},
     bucket::Base,
@@ -18,6 +23,10 @@ use crate::{
     listener::Peer,
     wire::{Problem, ProblemKind},
 };
+
+/// The end of the path that renews an upload. Names may hold slashes, so that it is of one route with
+/// the upload itself.
+pub(super) const RENEW: &str = "/renew";
 
 /// The feed in the path, and what the caller may do.
 pub(super) struct Caller {
@@ -37,6 +46,12 @@ pub(super) struct UploaderOfOne(pub(super) Caller);
 
 /// The rest of the path: the name of a photo.
 pub(super) struct Name(pub(super) String);
+
+/// The name of an upload, in a path to itself.
+pub(super) struct UploadName(pub(super) String);
+
+/// The name of an upload, in the path to its renewal.
+pub(super) struct Renewal(pub(super) String);
 
 /// S3's name for an upload in parts.
 pub(super) struct UploadId(pub(super) String);
@@ -117,6 +132,27 @@ impl<S: Sync> FromRequestParts<S> for Name {
     }
 }
 
+impl<S: Sync> FromRequestParts<S> for UploadName {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let Name(name) = Name::from_request_parts(parts, state).await.map_err(Problem::into_response)?;
+        if name.ends_with(RENEW) { Err(refuse::not_for_upload(parts, &name)) } else { Ok(Self(name)) }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Renewal {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let Name(name) = Name::from_request_parts(parts, state).await.map_err(Problem::into_response)?;
+        match name.strip_suffix(RENEW) {
+            Some(name) => Ok(Self(name.to_owned())),
+            None => Err(refuse::not_for_upload(parts, &name)),
+        }
+    }
+}
+
 impl<S: Sync> FromRequestParts<S> for UploadId {
     type Rejection = Problem;
 
@@ -181,15 +217,30 @@ fn unread(error: &BytesRejection) -> Problem {
 
 /// A percent-decoded part of the path.
 async fn segment(parts: &mut Parts, name: &'static str) -> Result<String, Problem> {
-    let kind = match name {
+    let path = Path::<HashMap<String, String>>::from_request_parts(parts, &()).await;
+    let Path(mut segments) = path.map_err(|rejection| undecoded(&rejection, name))?;
+    segments.remove(name).ok_or_else(|| Problem::new(wrong(name), format!("{name} is missing")))
+}
+
+/// A path is decoded as a whole: the part that is no UTF-8 may be another than the one `wanted`.
+fn undecoded(rejection: &PathRejection, wanted: &str) -> Problem {
+    let name = match rejection {
+        PathRejection::FailedToDeserializePathParams(error) => match error.kind() {
+            ErrorKind::InvalidUtf8InPathParam { key } => key,
+            _ => wanted,
+        },
+        _ => wanted,
+    };
+    Problem::new(wrong(name), format!("{name} must be percent-encoded UTF-8"))
+}
+
+/// What the part of the path with this name is, where it is wrong.
+fn wrong(name: &str) -> ProblemKind {
+    match name {
         "feed" => ProblemKind::InvalidFeed,
         "name" => ProblemKind::InvalidKey,
         _ => ProblemKind::InvalidParameter,
-    };
-    let path = Path::<HashMap<String, String>>::from_request_parts(parts, &()).await;
-    let Path(mut segments) =
-        path.map_err(|_| Problem::new(kind, format!("{name} must be percent-encoded UTF-8")))?;
-    segments.remove(name).ok_or_else(|| Problem::new(kind, format!("{name} is missing")))
+    }
 }
 
 /// The bearer token; in the query for those who can't set headers.

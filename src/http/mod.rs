@@ -20,12 +20,17 @@ use axum::{
     Router,
     extract::{ConnectInfo, DefaultBodyLimit, Request},
     http::{HeaderName, HeaderValue},
-    routing::{delete, get, post},
+    routing::{any, delete, get, post},
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
-use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer, trace::TraceLayer};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer},
+    set_header::SetResponseHeaderLayer,
+    trace::TraceLayer,
+};
 
 use crate::{
     auth::Gate,
@@ -99,7 +104,10 @@ pub fn router(context: Context) -> Router {
     let v1 = Router::new()
         .route("/feeds/{feed}", get(photos::feed))
         .route("/feeds/{feed}/uploads", post(uploads::grant))
-        .route("/feeds/{feed}/uploads/{*name}", get(uploads::state).post(uploads::renew))
+        .route(
+            "/feeds/{feed}/uploads/{*name}",
+            get(uploads::state).post(uploads::renew).fallback(refuse::upload_method_not_allowed),
+        )
         .route("/feeds/{feed}/s3/params", get(multipart::params))
         .route("/feeds/{feed}/s3/multipart", post(multipart::create))
         .route("/feeds/{feed}/s3/multipart/{uploadId}", get(multipart::parts).delete(multipart::abort))
@@ -109,6 +117,8 @@ pub fn router(context: Context) -> Router {
         .route("/feeds/{feed}/photos", get(photos::list))
         .route("/feeds/{feed}/photos/{*name}", delete(photos::remove))
         .route("/feeds/{feed}/events", get(sse::stream))
+        .route("/feeds/", any(refuse::no_feed))
+        .route("/feeds//{*rest}", any(refuse::no_feed))
         .layer(DefaultBodyLimit::max(MAX_BODY));
     let mut router = Router::new()
         .nest("/v1", v1)
@@ -125,21 +135,23 @@ pub fn router(context: Context) -> Router {
         .with_state(context)
 }
 
-/// What stands around every route: who is at the other end, a span without the query (it may hold a
-/// token), CORS, and what a panic becomes.
+/// What stands around every route: who is at the other end, an id and a span without the query (it may
+/// hold a token) for each request, CORS, and what a panic becomes.
 pub fn around(router: Router, origins: &AllowedOrigins) -> Router {
     let nosniff = SetResponseHeaderLayer::if_not_present(
         HeaderName::from_static("x-content-type-options"),
         HeaderValue::from_static("nosniff"),
     );
-    router
-        .layer(axum::middleware::map_request(note_peer))
-        .layer(cors::layer(origins))
+    cors::around(router.layer(axum::middleware::map_request(note_peer)), origins)
         .layer(nosniff)
         .layer(CatchPanicLayer::custom(refuse::panicked))
+        .layer(PropagateRequestIdLayer::x_request_id())
         .layer(TraceLayer::new_for_http().make_span_with(|request: &Request| {
-            tracing::debug_span!("http", method = %request.method(), path = request.uri().path())
+            let (method, path) = (request.method(), request.uri().path());
+            let id = request.extensions().get::<RequestId>().map(RequestId::header_value);
+            tracing::debug_span!("http", %method, path, request_id = id.and_then(|id| id.to_str().ok()))
         }))
+        .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
 }
 
 async fn note_peer(mut request: Request) -> Request {

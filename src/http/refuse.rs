@@ -4,11 +4,16 @@ use std::any::Any;
 
 use axum::{
     body::Body,
-    http::{HeaderValue, Method, Response, StatusCode, Uri, header},
+    extract::Request,
+    http::{HeaderValue, Method, Response, StatusCode, Uri, header, request::Parts},
     response::IntoResponse,
 };
 
-use crate::wire::{Problem, ProblemKind};
+use super::extract::{Name, RENEW};
+use crate::{
+    feed::FeedIdError,
+    wire::{Problem, ProblemKind},
+};
 
 impl IntoResponse for Problem {
     fn into_response(self) -> axum::response::Response {
@@ -34,14 +39,31 @@ pub(super) async fn not_found(uri: Uri) -> Problem {
 }
 
 pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
+    not_allowed(&method, &uri)
+}
+
+fn not_allowed(method: &Method, uri: &Uri) -> Problem {
     let detail = format!("{method} is not for {}; the Allow header names the methods that are", uri.path());
     Problem::new(ProblemKind::MethodNotAllowed, detail)
 }
 
-/// The one thing that a POST to an upload does is to renew it.
-pub(super) fn not_renewable(name: &str) -> Problem {
-    let detail = format!("POST is not for uploads/{name}, but for uploads/{name}/renew");
-    Problem::new(ProblemKind::MethodNotAllowed, detail)
+/// An upload and its renewal are one route, whose methods are not those of either.
+pub(super) async fn upload_method_not_allowed(
+    name: Result<Name, Problem>,
+    request: Request,
+) -> Response<Body> {
+    not_for_upload(&request.into_parts().0, name.as_ref().map_or("", |Name(name)| name))
+}
+
+/// The one thing that a POST does to an upload is to renew it.
+pub(super) fn not_for_upload(parts: &Parts, name: &str) -> Response<Body> {
+    let allowed = if name.ends_with(RENEW) { "POST" } else { "GET, HEAD" };
+    ([(header::ALLOW, allowed)], not_allowed(&parts.method, &parts.uri)).into_response()
+}
+
+/// A feed's id has at least one byte: the router takes an empty one for none.
+pub(super) async fn no_feed() -> Problem {
+    FeedIdError::Empty.into()
 }
 
 /// A bug of ours: said in the log, not to the client.

@@ -10,10 +10,9 @@ use utoipa::ToSchema;
 
 use super::{
     Context,
-    api::{GrantRequest, GrantedOrProblem, ProblemDetails, UploadRequest},
+    api::{GrantedOrProblem, ProblemDetails, RenewalRequest, UploadRequest},
     asked::{Asked, invalid},
-    extract::{Caller, Json, MaybeJson, Name, Uploader, UploaderOfOne},
-    refuse,
+    extract::{Caller, Json, MaybeJson, Renewal, UploadName, Uploader, UploaderOfOne},
 };
 use crate::{
     auth::Right,
@@ -144,8 +143,8 @@ pub(super) async fn grant(
 )]
 pub(super) async fn state(
     State(context): State<Arc<Context>>,
+    UploadName(name): UploadName,
     caller: Caller,
-    Name(name): Name,
 ) -> Result<Body<Upload>, Problem> {
     caller.check(Right::Upload)?;
     let bucket = context.showcase.bucket();
@@ -163,29 +162,28 @@ pub(super) async fn state(
     path = "/v1/feeds/{feed}/uploads/{name}/renew",
     tag = "uploads",
     params(("feed" = String, Path, description = "The feed id", min_length = 1, max_length = 64), ("name" = String, Path, description = "What follows the feed's slash in the key; its slashes literal or as %2F", min_length = 1)),
-    request_body(content = Option<GrantRequest>, description = "As for the first grant; without a body the type and the size of the first grant hold, without its story"),
+    request_body(content = Option<RenewalRequest>, description = "As for the first grant; the type and the size that are left out are those of the first grant"),
     responses((status = 201, description = "A fresh grant", body = Granted), (status = "default", description = "A problem", body = ProblemDetails, content_type = "application/problem+json")),
 )]
 pub(super) async fn renew(
     State(context): State<Arc<Context>>,
+    Renewal(name): Renewal,
     UploaderOfOne(caller): UploaderOfOne,
-    Name(name): Name,
     body: MaybeJson,
 ) -> Result<(StatusCode, Body<Granted>), Problem> {
-    let Some(name) = name.strip_suffix("/renew") else {
-        return Err(refuse::not_renewable(&name));
-    };
     caller.check(Right::Upload)?;
     let bucket = context.showcase.bucket();
-    let key = ObjectKey::build(bucket.prefix(), &caller.feed, name)?;
-    let Some(size) = issued_size(&context.name_secret, &caller.feed, name, Timestamp::now()) else {
+    let key = ObjectKey::build(bucket.prefix(), &caller.feed, &name)?;
+    let Some(size) = issued_size(&context.name_secret, &caller.feed, &name, Timestamp::now()) else {
         return Err(Problem::new(ProblemKind::NotFound, "no grant of this name is known"));
     };
-    let asked = match body.0 {
-        Some(Json(body)) => asked(&context, &caller, object(&body)?)?,
-        None => asked(&context, &caller, &as_issued(&context.uploads, name, size))?,
-    };
-    if !name_fits(name, &asked.declared.content_type) {
+    let mut described = as_issued(&context.uploads, &name, size);
+    if let Some(Json(body)) = &body.0 {
+        let given = object(body)?.iter().filter(|(_, value)| !value.is_null());
+        described.extend(given.map(|(field, value)| (field.clone(), value.clone())));
+    }
+    let asked = asked(&context, &caller, &described)?;
+    if !name_fits(&name, &asked.declared.content_type) {
         return Err(invalid("contentType must be the one that the name was issued for"));
     }
     let gone = context.hub.log().last_of(&key).await?.is_some();

@@ -5,10 +5,10 @@ import { test } from 'node:test';
 import { onEachBackend } from './lib/backends.mjs';
 import { closing, connect4 } from './lib/clients.mjs';
 import { rawRequest } from './lib/http.mjs';
-import { newFeed, upload } from './lib/photos.mjs';
+import { nameOf, newFeed, upload } from './lib/photos.mjs';
 import { assertRefused } from './lib/shapes.mjs';
 
-const BAD_FEEDS = ['.', '..', '%2E', '%2e%2e', '.hidden', '*', '%2A', 'a%2Fb', 'a%2fb', '%2F', '%00', 'a%0Ab', '%7F', '%C2%80', '%C2%9F',
+const BAD_FEEDS = ['', '.', '..', '%2E', '%2e%2e', '.hidden', '*', '%2A', 'a%2Fb', 'a%2fb', '%2F', '%00', 'a%0Ab', '%7F', '%C2%80', '%C2%9F',
   'x'.repeat(65), '%F0%9F%93%B7'.repeat(17), '%FF', 'a%C3'];
 const CALLS = [
   ['POST', '/uploads', '{"contentType":"image/jpeg","size":10}'],
@@ -17,7 +17,7 @@ const CALLS = [
   ['GET', ''],
   ['GET', '/events'],
 ];
-const BAD_NAMES = ['a//b', '/a', 'a/', 'a/../b', '..', '%2e%2e', 'a%2F..%2Fb', './a', 'a%2F%2Fb'];
+const BAD_NAMES = ['%FF.jpg', 'a/%C3', 'a//b', '/a', 'a/', 'a/../b', '..', '%2e%2e', 'a%2F..%2Fb', './a', 'a%2F%2Fb'];
 
 onEachBackend('http', (backend) => {
   for (const feed of BAD_FEEDS) {
@@ -34,6 +34,10 @@ onEachBackend('http', (backend) => {
       await assertRefused(await rawRequest(backend.url, 'DELETE', `/v1/feeds/summer/photos/${name}`), 'invalid-key', 400);
     });
   }
+
+  test('an id of an upload that is no UTF-8 is refused as what it is', async () => {
+    await assertRefused(await rawRequest(backend.url, 'GET', '/v1/feeds/summer/s3/multipart/%FF?key=summer/a.jpg'), 'invalid-parameter', 400);
+  });
 
   for (const path of ['/nope', '/v1', '/v1/nope', '/v1/feeds', '/v1/feeds/summer/nope', '/v2/feeds/summer', '/healthz/x', '/%FF', '//']) {
     test(`${path} is not found`, async () => {
@@ -52,6 +56,46 @@ onEachBackend('http', (backend) => {
       assert.ok(response.headers.get('allow'), 'RFC 9110: a 405 has Allow');
     });
   }
+
+  for (const [methods, path, allow] of [
+    [['POST', 'PUT', 'OPTIONS'], '/v1/feeds/summer/uploads/a/b.jpg', 'GET, HEAD'],
+    [['GET', 'PUT', 'OPTIONS'], '/v1/feeds/summer/uploads/a/b.jpg/renew', 'POST'],
+    [['OPTIONS'], '/v1/feeds/summer/photos', 'GET,HEAD'],
+  ]) {
+    test(`${path} is for ${allow} alone, whatever is sent there`, async () => {
+      for (const method of methods) {
+        const response = await rawRequest(backend.url, method, path, { headers: { 'content-type': 'application/json', 'content-length': 1 }, body: '{' });
+        await assertRefused(response, 'method-not-allowed', 405);
+        assert.equal(response.headers.get('allow'), allow, method);
+      }
+    });
+  }
+
+  test('OPTIONS is answered to browsers that ask for leave, and else is a method like any other', async () => {
+    const asking = { origin: 'https://app.example.com', 'access-control-request-method': 'POST' };
+    assert.equal((await rawRequest(backend.url, 'OPTIONS', '/v1/feeds/summer/uploads', { headers: asking })).status, 200);
+    await assertRefused(await rawRequest(backend.url, 'OPTIONS', '/nope'), 'not-found', 404);
+  });
+
+  test('HEAD is answered as GET is, without the body', async () => {
+    const feed = newFeed();
+    const { key } = await upload(backend.url, feed);
+    for (const path of ['/healthz', '/readyz', '/metrics', '/openapi.json', `/v1/feeds/${feed}`, `/v1/feeds/${feed}/photos`,
+      `/v1/feeds/${feed}/uploads/${nameOf(feed, key)}`, `/v1/feeds/${feed}/uploads/unknown.jpg`, '/nope']) {
+      const [got, head] = [await rawRequest(backend.url, 'GET', path), await rawRequest(backend.url, 'HEAD', path)];
+      assert.equal(head.status, got.status, path);
+      assert.equal(head.headers.get('content-type'), got.headers.get('content-type'), path);
+      assert.equal(await head.text(), '', path);
+    }
+  });
+
+  test('each answer has an id; one that was sent along is kept', async () => {
+    const idOf = async (headers) => (await rawRequest(backend.url, 'GET', '/nope', { headers })).headers.get('x-request-id');
+    const [first, second] = [await idOf(), await idOf()];
+    assert.match(first, /^[0-9a-f-]{36}$/);
+    assert.notEqual(first, second);
+    assert.equal(await idOf({ 'x-request-id': 'mine' }), 'mine');
+  });
 
   for (const path of ['/healthz', '/readyz']) {
     test(`${path} is well`, async () => {
