@@ -33,7 +33,7 @@ impl Asked {
         subject: Option<&str>,
     ) -> Result<Self, Problem> {
         let content_type = content_type(text(body, "contentType")?, "contentType", rules)?;
-        let size = size(whole(body, "size")?, rules)?;
+        let size = size(body, rules)?;
         let life = whole(body, "expiresIn")?.unwrap_or(DEFAULT_EXPIRES_IN);
         if !(1..=MAX_EXPIRES_IN).contains(&life) {
             return Err(invalid(format!("expiresIn must be 1 to {MAX_EXPIRES_IN} seconds")));
@@ -58,7 +58,8 @@ pub(super) fn story(
 ) -> Result<BTreeMap<&'static str, String>, Problem> {
     let mut story = BTreeMap::new();
     for (name, text, limit) in [("filename", filename, MAX_FILENAME), ("caption", caption, MAX_CAPTION)] {
-        let Some(text) = text else { continue };
+        // An empty one is as good as none, and S3 keeps no empty metadata.
+        let Some(text) = text.filter(|text| !text.is_empty()) else { continue };
         if text.len() > limit {
             let len = text.len();
             return Err(invalid(format!(
@@ -83,12 +84,12 @@ pub(super) fn content_type(given: Option<&str>, field: &str, rules: &UploadRules
     Err(Problem::new(ProblemKind::UnsupportedContentType, detail))
 }
 
-fn size(given: Option<u64>, rules: &UploadRules) -> Result<u64, Problem> {
-    match given {
+fn size(body: &Map<String, Value>, rules: &UploadRules) -> Result<u64, Problem> {
+    match whole(body, "size")? {
         None => Err(invalid("size must be given, in bytes")),
         Some(0) => Err(invalid("size must be at least 1 byte")),
         Some(size) if size > rules.max_bytes => {
-            let detail = format!("size may be at most {} bytes, this is {size}", rules.max_bytes);
+            let detail = format!("size may be at most {} bytes, this is {}", rules.max_bytes, body["size"]);
             Err(Problem::new(ProblemKind::TooLarge, detail))
         }
         Some(size) => Ok(size),
@@ -114,11 +115,28 @@ pub(super) fn text<'a>(body: &'a Map<String, Value>, field: &str) -> Result<Opti
 fn whole(body: &Map<String, Value>, field: &str) -> Result<Option<u64>, Problem> {
     match body.get(field) {
         None | Some(Value::Null) => Ok(None),
-        Some(value) => value
-            .as_u64()
-            .map(Some)
-            .ok_or_else(|| invalid(format!("{field} must be a whole number, 0 or more"))),
+        Some(value) => {
+            let number = value.as_u64().or_else(|| value.as_f64().and_then(whole_float));
+            let number = number.ok_or_else(|| invalid(format!("{field} must be a whole number, 0 or more")));
+            number.map(Some)
+        }
     }
+}
+
+/// JSON has one sort of numbers: `1e12` is as whole as `1000000000000`. What no `u64` can hold is more
+/// than any limit.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "whole, not negative; it saturates"
+)]
+fn whole_float(number: f64) -> Option<u64> {
+    (number >= 0.0 && number.fract() == 0.0).then_some(number as u64)
+}
+
+/// A number in digits alone: `parse` would also take a sign.
+pub(super) fn digits(text: &str) -> Option<u16> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 pub(super) fn invalid(detail: impl Into<String>) -> Problem {
@@ -151,7 +169,9 @@ mod tests {
             ("contentType", json!("image/svg+xml"), ProblemKind::UnsupportedContentType),
             ("contentType", json!(7), ProblemKind::InvalidBody),
             ("size", json!(1001), ProblemKind::TooLarge),
+            ("size", json!(1e30), ProblemKind::TooLarge),
             ("size", json!(-1), ProblemKind::InvalidBody),
+            ("size", json!(1.5), ProblemKind::InvalidBody),
             ("expiresIn", json!(604_801), ProblemKind::InvalidBody),
             ("method", json!("DELETE"), ProblemKind::InvalidBody),
             ("filename", json!("x".repeat(256)), ProblemKind::InvalidBody),

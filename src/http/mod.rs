@@ -47,8 +47,9 @@ pub use cors::{AllowedOrigins, OriginError};
 pub use ops::{Part, Readiness};
 pub use origin::socket_io;
 
-/// The longest request body under `/v1`, in bytes: a hundred files described at length.
-const MAX_BODY: usize = 256 * 1024;
+/// The longest request body under `/v1`, in bytes: a hundred files described at length with every byte
+/// escaped, or ten thousand parts.
+const MAX_BODY: usize = 1024 * 1024;
 
 /// What the handlers work with.
 pub struct Context {

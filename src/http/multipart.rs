@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::{
     Context,
     api::{CompleteRequest, MultipartRequest, ProblemDetails},
-    asked::{DEFAULT_EXPIRES_IN, content_type, invalid, story, text},
+    asked::{DEFAULT_EXPIRES_IN, content_type, digits, invalid, story, text},
     extract::{Caller, Json, Params, PartNumber, UploadId, UploaderOfOne},
     uploads::{Fields, new_key, object},
 };
@@ -129,11 +129,12 @@ pub(super) async fn params(
 ) -> Result<Body<Form>, Problem> {
     caller.check(Right::Upload)?;
     let typed = [params.r#type.as_deref(), params.filename.as_deref(), params.caption.as_deref()];
-    let declared = declared(&context, &caller, typed)?;
+    let declared = declared(&context, &caller, typed).map_err(in_query)?;
     let (bucket, now) = (context.showcase.bucket(), Timestamp::now());
     let key = new_key(&context, &caller, &declared.content_type, 0)?;
     let sizes = 1..=context.uploads.max_bytes;
-    let grant = bucket.grant_post(&caller.base, &key, &declared, sizes, LIFE, now)?;
+    let grant = bucket.grant_post(&caller.base, &key, &declared, sizes, LIFE, now);
+    let grant = grant.map_err(|error| in_query(error.into()))?;
     let fields = grant.fields.unwrap_or_default().into();
     Ok(Body(Form { method: "POST", url: grant.url, fields, expires: seconds(grant.expires_at, now) }))
 }
@@ -309,7 +310,7 @@ fn own_key(context: &Context, caller: &Caller, key: Option<String>) -> Result<Ob
 }
 
 fn part_number(text: &str) -> Result<u16, Problem> {
-    let number = text.parse().ok().filter(|number| (1..=MAX_PARTS).contains(number));
+    let number = digits(text).filter(|number| (1..=MAX_PARTS).contains(number));
     number.ok_or_else(|| parameter(format!("part numbers must be 1 to {MAX_PARTS}")))
 }
 
@@ -323,6 +324,14 @@ fn named_parts(body: &Value) -> Result<Named, Problem> {
         number.zip(e_tag.map(str::to_owned))
     });
     named.collect::<Option<_>>().ok_or_else(|| invalid("each of parts must have a PartNumber and an ETag"))
+}
+
+/// The same mistake, where what is declared comes in the query.
+fn in_query(mut problem: Problem) -> Problem {
+    if problem.kind == ProblemKind::InvalidBody {
+        problem.kind = ProblemKind::InvalidParameter;
+    }
+    problem
 }
 
 fn parameter(detail: impl Into<String>) -> Problem {
@@ -358,7 +367,9 @@ mod tests {
 
     #[test]
     fn part_numbers_are_those_of_s3() {
-        for (text, good) in [("1", true), ("10000", true), ("0", false), ("10001", false), ("", false)] {
+        for (text, good) in
+            [("1", true), ("10000", true), ("0", false), ("10001", false), ("", false), ("+1", false)]
+        {
             assert_eq!(part_number(text).is_ok(), good, "{text}");
         }
     }

@@ -84,8 +84,9 @@ pub(super) async fn metrics(
     parts: Parts,
 ) -> Result<impl IntoResponse, Problem> {
     if !may_look(&context, &parts) {
-        let detail = "send the METRICS_TOKEN as 'Authorization: Bearer'";
-        return Err(Problem::new(ProblemKind::TokenInvalid, detail));
+        let given = token(&parts);
+        let kind = given.map_or(ProblemKind::TokenMissing, |_| ProblemKind::TokenInvalid);
+        return Err(Problem::new(kind, "send the METRICS_TOKEN as 'Authorization: Bearer'"));
     }
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     Ok((kind, context.metrics.render()))

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::{
     Context,
     api::ProblemDetails,
+    asked::digits,
     extract::{Caller, Name, Params},
 };
 use crate::{
@@ -140,7 +141,7 @@ pub(super) async fn feed(State(context): State<Arc<Context>>, caller: Caller) ->
 }
 
 fn limit(text: &str) -> Result<u16, Problem> {
-    let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+    let limit = digits(text).filter(|limit| (1..=MAX_LIMIT).contains(limit));
     limit
         .ok_or_else(|| Problem::new(ProblemKind::InvalidParameter, format!("limit must be 1 to {MAX_LIMIT}")))
 }

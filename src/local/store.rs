@@ -188,9 +188,12 @@ store! {
         &self,
         request: S3Request<DeleteObjectInput>,
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
-        let key = request.input.key.clone();
-        check_key(&key)?;
-        let deleted = self.files.delete_object(request).await?;
+        let (bucket, key) = (request.input.bucket.clone(), request.input.key.clone());
+        // The name may be one that no file can have: to delete nothing is right, too.
+        let deleted = match self.head(&bucket, &key).await {
+            Some(_) => self.files.delete_object(request).await?,
+            None => S3Response::new(DeleteObjectOutput::default()),
+        };
         self.notifier.removed(&key);
         Ok(deleted)
     }

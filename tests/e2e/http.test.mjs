@@ -127,8 +127,32 @@ onEachBackend('http', (backend) => {
   test('a body beyond all measure is refused before it has all been sent', async () => {
     const response = await rawRequest(backend.url, 'POST', '/v1/feeds/summer/uploads', {
       headers: { 'content-type': 'application/json', 'content-length': 8_000_000 },
-      body: `{"contentType":"image/jpeg","size":10,"caption":"${'x'.repeat(400_000)}`,
+      body: `{"contentType":"image/jpeg","size":10,"caption":"${'x'.repeat(1_200_000)}`,
     });
     await assertRefused(response, 'too-large', 413);
   });
 });
+
+onEachBackend('METRICS_TOKEN', (backend) => {
+  const get = (path, token) => fetch(`${backend.url}${path}`, { headers: token === undefined ? {} : { authorization: `Bearer ${token}` } });
+
+  test('/metrics asks for it', async () => {
+    await assertRefused(await get('/metrics'), 'token-missing', 401);
+    for (const wrong of ['wrong', 'the-metrics-tokem', 'the-metrics-token2']) {
+      await assertRefused(await get('/metrics', wrong), 'token-invalid', 401);
+    }
+    const response = await get('/metrics', 'the-metrics-token');
+    await response.text();
+    assert.equal(response.status, 200);
+  });
+
+  test('the parts of /readyz are for those who have it, its status is for all', async () => {
+    for (const token of [undefined, 'wrong']) {
+      const response = await get('/readyz', token);
+      assert.equal(response.status, 200);
+      assert.deepEqual(await response.json(), { ready: true });
+    }
+    const { ready, parts } = await (await get('/readyz', 'the-metrics-token')).json();
+    assert.ok(ready && 'log' in parts, JSON.stringify(parts));
+  });
+}, { env: { METRICS_TOKEN: 'the-metrics-token' } });
