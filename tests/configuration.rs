@@ -83,7 +83,10 @@ fn table() -> String {
             let row = rows.entry(variable.to_string_lossy().into_owned()).or_default();
             row.0.push(command.get_name().to_owned());
             row.1.push(default(argument));
-            row.2 = help.replace('|', "\\|");
+            // The server's own words: to the commands that come after it a setting may mean less.
+            if row.2.is_empty() {
+                row.2 = help.replace('|', "\\|");
+            }
         }
     }
     let mut table = String::from("| variable | of | default | what |\n| --- | --- | --- | --- |\n");
