@@ -6,6 +6,8 @@ mod multipart;
 mod probe;
 mod settings;
 mod sign;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::{sync::Arc, time::Duration};
@@ -28,6 +30,11 @@ pub use probe::Ping;
 pub use settings::{CorsRule, Encryption, Notification, Target};
 pub use sign::{Base, Signer, SignerError};
 pub use view::ViewUrl;
+
+/// For how long S3 may take over one attempt at a call.
+const ATTEMPT: Duration = Duration::from_secs(10);
+/// For how long over all of them: whoever waits for us waits no longer than 30 s (Heroku's limit).
+const CALL: Duration = Duration::from_secs(20);
 
 /// The bucket of this deployment.
 #[derive(Debug, Clone)]
@@ -242,13 +249,18 @@ impl Bucket {
 fn s3_config(sdk: &SdkConfig, bucket: &str) -> aws_sdk_s3::Config {
     let elsewhere = sdk.endpoint_url().is_some()
         || ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"].iter().any(|name| std::env::var_os(name).is_some());
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(Duration::from_secs(3))
-        .operation_attempt_timeout(Duration::from_secs(10))
-        .build();
     aws_sdk_s3::config::Builder::from(sdk)
         .force_path_style(elsewhere || bucket.contains('.'))
-        .timeout_config(timeouts)
+        .timeout_config(timeouts(ATTEMPT))
+        .build()
+}
+
+/// Limits for a call whose attempts may each take so long.
+fn timeouts(attempt: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(3))
+        .operation_attempt_timeout(attempt)
+        .operation_timeout(CALL)
         .build()
 }
 

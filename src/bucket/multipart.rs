@@ -9,8 +9,14 @@ use aws_sdk_s3::{
 };
 use jiff::Timestamp;
 
-use super::{Base, Bucket, BucketError, Declared, StoryError, ViewUrl, grant::encoded_story, sign::Request};
+use super::{
+    Base, Bucket, BucketError, CALL, Declared, StoryError, ViewUrl, grant::encoded_story, sign::Request,
+    timeouts,
+};
 use crate::feed::ObjectKey;
+
+/// For how long the calls that complete an upload may take together.
+const COMPLETION: Duration = Duration::from_secs(25);
 
 /// An upload in parts that has begun.
 #[derive(Debug, Clone, Copy)]
@@ -113,11 +119,36 @@ impl Bucket {
     }
 
     /// Makes one object of the parts that the client names. Only those count, each as S3 has it: a part
-    /// that is replaced meanwhile has another tag, and S3 refuses it.
+    /// that is replaced meanwhile has another tag, and S3 refuses it. Right also when it was done before:
+    /// S3's answer, or ours, may have been lost.
     ///
     /// # Errors
-    /// When the parts are not those that S3 has, or too large together: then the upload is aborted.
+    /// When the parts are not those that S3 has, or too large together: then the upload is aborted. When
+    /// it takes too long: S3 may still do it, and the next try finds it done.
     pub async fn complete_multipart(
+        &self,
+        upload: MultipartUpload<'_>,
+        named: &Named,
+        max: u64,
+    ) -> Result<(), MultipartError> {
+        let completed = async {
+            match self.try_complete(upload, named, max).await {
+                Err(MultipartError::NoSuchUpload | MultipartError::AlreadyStored)
+                    if self.holds(upload.key, named).await? =>
+                {
+                    Ok(())
+                }
+                done => done,
+            }
+        };
+        let late = |_| {
+            let (call, code) = ("CompleteMultipartUpload", "it takes too long".to_owned());
+            Err(BucketError::Call { call, bucket: self.name.clone(), code }.into())
+        };
+        tokio::time::timeout(COMPLETION, completed).await.unwrap_or_else(late)
+    }
+
+    async fn try_complete(
         &self,
         upload: MultipartUpload<'_>,
         named: &Named,
@@ -134,9 +165,16 @@ impl Bucket {
             .map(|part| CompletedPart::builder().part_number(part.number.into()).e_tag(&part.e_tag).build());
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build();
         let call = self.client.complete_multipart_upload().bucket(&*self.name).key(upload.key.as_str());
-        let call = call.upload_id(upload.id).multipart_upload(parts).if_none_match("*");
+        let call = call.upload_id(upload.id).multipart_upload(parts).if_none_match("*").customize();
+        let call = call.config_override(aws_sdk_s3::config::Builder::new().timeout_config(timeouts(CALL)));
         call.send().await.map_err(|error| self.refused("CompleteMultipartUpload", &error))?;
         Ok(())
+    }
+
+    /// Whether `key` holds what the parts that a client names make up: a multipart tag ends in their number.
+    async fn holds(&self, key: &ObjectKey, named: &Named) -> Result<bool, BucketError> {
+        let e_tag = self.head(key).await?.and_then(|stored| stored.e_tag);
+        Ok(e_tag.is_some_and(|tag| tag.ends_with(&format!("-{}", named.len()))))
     }
 
     /// Ends the upload and drops its parts; also right when there is none.
