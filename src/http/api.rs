@@ -12,10 +12,11 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use utoipa::{OpenApi, ToSchema};
 
-use super::{Context, multipart, photos, sse, uploads};
+use super::{Context, multipart, ops, photos, sse, uploads};
 
 /// The answer to everything that does not work out: RFC 9457.
 #[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct ProblemDetails {
     /// Stable: `urn:photoshare:problem:<kebab-name>`.
     #[schema(pattern = "^urn:photoshare:problem:[a-z-]+$")]
@@ -25,6 +26,9 @@ pub(super) struct ProblemDetails {
     status: u16,
     /// For people: which field, which limit.
     detail: String,
+    /// Seconds to wait, where waiting helps.
+    #[schema(nullable = false, minimum = 1)]
+    retry_after: Option<u64>,
 }
 
 /// What a pack holds for each of its files.
@@ -112,7 +116,7 @@ pub(super) enum UploadRequest {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "read field by field")]
 pub(super) struct MultipartRequest {
-    #[schema(max_length = 63)]
+    #[schema(max_length = 255)]
     filename: Option<String>,
     /// Its media type.
     r#type: String,
@@ -124,7 +128,7 @@ pub(super) struct MultipartRequest {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "read field by field")]
 pub(super) struct MultipartMetadata {
-    #[schema(max_length = 200)]
+    #[schema(max_length = 800)]
     caption: Option<String>,
 }
 
@@ -155,20 +159,24 @@ pub(super) struct NamedPart {
         photos::list, photos::remove, photos::feed, sse::stream,
         multipart::params, multipart::create, multipart::parts, multipart::sign, multipart::sign_batch,
         multipart::complete, multipart::abort,
+        ops::healthz, ops::readyz, ops::metrics,
     ),
-    modifiers(&Bearer),
-    security(("token" = []), ()),
+    modifiers(&Tokens),
+    security(("token" = []), ("tokenInQuery" = []), ()),
 )]
 struct ApiDoc;
 
-/// The token of the contract.
-struct Bearer;
+/// The ways in which a token comes.
+struct Tokens;
 
-impl utoipa::Modify for Bearer {
+impl utoipa::Modify for Tokens {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
-        use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+        use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
-        openapi.components.get_or_insert_default().add_security_scheme("token", SecurityScheme::Http(bearer));
+        let query = ApiKeyValue::with_description("token", "For EventSource, which can't set headers.");
+        let components = openapi.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(bearer));
+        components.add_security_scheme("tokenInQuery", SecurityScheme::ApiKey(ApiKey::Query(query)));
     }
 }
 

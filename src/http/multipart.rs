@@ -99,6 +99,7 @@ pub(super) struct SignedPart {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SignedParts {
+    #[schema(value_type = BTreeMap<String, String>)]
     presigned_urls: BTreeMap<u16, String>,
 }
 

@@ -17,8 +17,9 @@ use axum::{
 use futures_util::{FutureExt, future::BoxFuture};
 use secrecy::ExposeSecret;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{Context, extract::token};
+use super::{Context, api::ProblemDetails, extract::token};
 use crate::wire::{Problem, ProblemKind};
 
 /// Asks a part whether it is there, and why or why not; for people.
@@ -31,10 +32,12 @@ pub struct Readiness {
     parts: Vec<(&'static str, Part)>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Ready {
     ready: bool,
+    /// How each part is; for those who may know.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, String>, required = false)]
     parts: BTreeMap<&'static str, String>,
 }
 
@@ -66,10 +69,25 @@ impl Readiness {
     }
 }
 
+/// Tells that the process lives.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    tag = "operators",
+    security(()),
+    responses((status = 200, description = "It does", body = String, content_type = "text/plain"), (status = "default", description = "A problem", body = ProblemDetails, content_type = "application/problem+json")),
+)]
 pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
+/// Tells whether the process can do its work; the parts, to those who have the `METRICS_TOKEN`.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "operators",
+    responses((status = 200, description = "It can", body = Ready), (status = 503, description = "It can't", body = Ready), (status = "default", description = "A problem", body = ProblemDetails, content_type = "application/problem+json")),
+)]
 pub(super) async fn readyz(State(context): State<Arc<Context>>, parts: Parts) -> impl IntoResponse {
     let mut ready = context.readiness.judge().await;
     if !may_look(&context, &parts) {
@@ -79,6 +97,13 @@ pub(super) async fn readyz(State(context): State<Arc<Context>>, parts: Parts) ->
     (status, Body(ready))
 }
 
+/// Tells what was counted, as Prometheus text, to those who have the `METRICS_TOKEN`.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "operators",
+    responses((status = 200, description = "The counters", body = String, content_type = "text/plain"), (status = "default", description = "A problem", body = ProblemDetails, content_type = "application/problem+json")),
+)]
 pub(super) async fn metrics(
     State(context): State<Arc<Context>>,
     parts: Parts,

@@ -38,6 +38,7 @@ pub(super) struct List {
     cursor: Cursor,
     photos: Vec<Photo>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     before: Option<String>,
 }
 
@@ -47,9 +48,10 @@ struct Photo {
     key: String,
     size: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     e_tag: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     last_modified: Option<Timestamp>,
     url: String,
     #[schema(value_type = String, format = DateTime)]

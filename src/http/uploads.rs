@@ -40,7 +40,7 @@ pub(super) struct Granted {
     headers: BTreeMap<String, String>,
     /// Of a form: to be sent in this order, the file last.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    #[schema(value_type = Option<BTreeMap<String, String>>, nullable = false)]
     fields: Option<Fields>,
     #[schema(value_type = String, format = DateTime)]
     expires_at: Timestamp,
@@ -81,8 +81,10 @@ pub(super) struct Upload {
     key: String,
     state: UploadState,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     size: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     e_tag: Option<String>,
     /// The place of its announcement.
     #[serde(skip_serializing_if = "Option::is_none")]

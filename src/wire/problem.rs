@@ -131,7 +131,7 @@ impl Serialize for Problem {
             title: self.kind.title(),
             status: self.kind.status(),
             detail: &self.detail,
-            retry_after: self.retry_after.map(|after| after.as_secs()),
+            retry_after: self.retry_after.map(|after| after.as_secs().max(1)),
             feed: self.feed.as_deref(),
         };
         body.serialize(serializer)

@@ -7,7 +7,9 @@ import { chromium } from 'playwright-core';
 import { onEachBackend } from './lib/backends.mjs';
 import { closing, connect4 } from './lib/clients.mjs';
 import { newFeed, remove, upload } from './lib/photos.mjs';
+import { startDev } from './lib/server.mjs';
 import { openStream } from './lib/sse.mjs';
+import { SECRET, seconds, tokenFor } from './lib/tokens.mjs';
 
 /** Whatever the document does not name is a mistake here: clients ignore it, the document must not. */
 function strict(schema) {
@@ -17,11 +19,29 @@ function strict(schema) {
   return inner.type === 'object' && inner.properties ? { ...inner, additionalProperties: false } : inner;
 }
 
+/** The names of what was told, each as the document says. */
+function namesOf(told, of) {
+  const checked = new Set();
+  for (const { name, data } of told) {
+    if (['connect', 'disconnect'].includes(name)) continue;
+    const valid = of(name);
+    assert.ok(valid, `${name} is not in the document`);
+    assert.ok(valid(data), `${name} ${JSON.stringify(data)}: ${JSON.stringify(valid.errors)}`);
+    checked.add(name);
+  }
+  return [...checked].toSorted();
+}
+
 async function validators(url) {
   const document = await (await fetch(`${url}/asyncapi.json`)).json();
   const ajv = new Ajv2020({ strict: false, validateFormats: false });
   ajv.addSchema({ $id: 'https://photoshare.invalid/told', components: { schemas: strict(document.components.schemas) } });
-  return { document, of: (name) => ajv.getSchema(`https://photoshare.invalid/told#/components/schemas/${name}`) };
+  const of = (name) => {
+    const message = document.components.messages[name];
+    if (message && !message.payload) return (data) => data === undefined;
+    return ajv.getSchema(`https://photoshare.invalid/told#${message?.payload.$ref.slice(1)}`);
+  };
+  return { document, of };
 }
 
 onEachBackend('the contract', (backend) => {
@@ -42,20 +62,17 @@ onEachBackend('the contract', (backend) => {
     await client.inbox.find('problem');
     const answer = await client.ask('join', { feed, cursor: first.cursor });
     const told = [...client.inbox.told, ...stream.inbox.told, { name: 'joined', data: answer }];
-    const checked = new Set();
-    for (const { name, data } of told) {
-      if (['connect', 'disconnect'].includes(name)) continue;
-      const valid = of(name);
-      assert.ok(valid, `${name} is not in the document`);
-      assert.ok(valid(data), `${name} ${JSON.stringify(data)}: ${JSON.stringify(valid.errors)}`);
-      checked.add(name);
-    }
-    assert.deepEqual([...checked].toSorted(), ['imageRemoved', 'imageUploaded', 'joined', 'problem']);
+    assert.deepEqual(namesOf(told, of), ['imageRemoved', 'imageUploaded', 'joined', 'problem']);
     assert.equal(of('imageRemoved')({ ...client.inbox.named('imageRemoved')[0], extra: 1 }), false, 'an unnamed field is seen');
   });
 
-  test('OpenAPI is 3.1 and names every problem as one', async () => {
+  test('OpenAPI is 3.1 and names every problem as one, has every path, and no null in an answer', async () => {
     const document = await (await fetch(`${backend.url}/openapi.json`)).json();
+    for (const path of ['/healthz', '/readyz', '/metrics', '/v1/feeds/{feed}/photos']) assert.ok(document.paths[path], path);
+    const { schemas, securitySchemes } = document.components;
+    for (const name of ['Granted', 'Upload', 'List', 'Photo', 'ProblemDetails']) assert.doesNotMatch(JSON.stringify(schemas[name]), /"null"/, name);
+    assert.ok(schemas.ProblemDetails.properties.retryAfter);
+    assert.deepEqual(Object.values(securitySchemes).map((scheme) => scheme.scheme ?? `${scheme.in} ${scheme.name}`), ['bearer', 'query token']);
     assert.match(document.openapi, /^3\.1/);
     for (const [path, calls] of Object.entries(document.paths)) {
       for (const call of Object.values(calls)) assert.ok(call.responses.default.content['application/problem+json'], path);
@@ -78,4 +95,30 @@ onEachBackend('the contract', (backend) => {
     await page.getByRole('heading', { name: 'imageUploaded', exact: true }).waitFor();
     assert.deepEqual(complaints, []);
   });
+});
+
+test('what is told of tokens, of others and of the end is what AsyncAPI says, and so are the answers', async (t) => {
+  const server = await startDev({ env: { AUTH: 'on', AUTH_JWT_SECRET: SECRET, ANNOUNCE_CONNECTIONS: 'true' } });
+  t.after(() => server.child.process.kill('SIGKILL'));
+  const { of } = await validators(server.url);
+  const token = (...feeds) => tokenFor(Object.fromEntries(feeds.map((feed) => [feed, ['view']])), { exp: seconds(50) });
+  const client = closing(t, connect4(server.url, { auth: { token: token('a', 'b'), feeds: ['a', 'b'] } }));
+  await client.inbox.first(2, 'joined');
+  await client.inbox.find('tokenExpiring');
+  const other = closing(t, connect4(server.url, { auth: { token: token('a') } }));
+  await other.connected();
+  await client.inbox.first(2, 'aUserHasConnected');
+  other.close();
+  await client.inbox.find('aUserHasDisconnected');
+  const answers = [];
+  for (const [request, argument] of [['join', 'a'], ['authenticate', { token: token('a') }], ['leave', 'a'], ['uploadNotification', 'a']]) {
+    answers.push({ name: `${request}Answer`, data: await client.ask(request, argument) });
+  }
+  answers.push({ name: 'problem', data: await client.ask('authenticate', { token: 'bad' }) });
+  await client.inbox.find('left', ({ feed }) => feed === 'b');
+  await Promise.all([client.inbox.find('reconnect'), server.stop()]);
+  assert.deepEqual(namesOf([...client.inbox.told, ...answers], of), [
+    'aUserHasConnected', 'aUserHasDisconnected', 'authenticateAnswer', 'joinAnswer', 'joined', 'leaveAnswer', 'left', 'problem',
+    'reconnect', 'tokenExpiring', 'uploadNotificationAnswer',
+  ]);
 });

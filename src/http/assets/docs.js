@@ -54,7 +54,7 @@ function showHttp(api) {
 function showEvents(api) {
   docs.append(element('h2', 'Socket.IO and server-sent events'));
   for (const [name, message] of Object.entries(api.components.messages)) {
-    section(name, message.summary, json(resolved(message.payload, api)));
+    section(name, message.summary, ...(message.payload ? [json(resolved(message.payload, api))] : []));
   }
 }
 

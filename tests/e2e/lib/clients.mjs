@@ -13,7 +13,8 @@ export const PYTHON = fileURLToPath(new URL('../../../.venv/bin/python', import.
 const WATCH_PY = fileURLToPath(new URL('../watch.py', import.meta.url));
 
 /** Every event that the server may send by the contract. */
-const SERVER_EVENTS = ['imageUploaded', 'imageRemoved', 'joined', 'problem', 'left', 'tokenExpiring', 'reconnect'];
+const SERVER_EVENTS = ['imageUploaded', 'imageRemoved', 'joined', 'problem', 'left', 'tokenExpiring', 'reconnect',
+  'aUserHasConnected', 'aUserHasDisconnected'];
 
 class SocketIo {
   inbox = new Inbox();
