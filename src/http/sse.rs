@@ -68,8 +68,8 @@ pub(super) async fn stream(
     caller.check(Right::View)?;
     let peer = peer.map(|Extension(peer)| peer);
     let place = context.limiter.place(context.limiter.address(peer.as_ref(), &headers))?;
-    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
-    let cursor = last.or(params.cursor).and_then(|cursor| Cursor::parse(&cursor).ok());
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
+    let cursor = last.map(str::to_owned).or(params.cursor).and_then(|cursor| Cursor::parse(&cursor).ok());
     let watching = context.hub.watch(&caller.feed);
     let joined = join(&context, &caller.feed, cursor).await?;
     let (queue, events) = mpsc::channel(QUEUE);

@@ -7,6 +7,8 @@ import { closing, connect4 } from './lib/clients.mjs';
 import { rawRequest } from './lib/http.mjs';
 import { nameOf, newFeed, upload } from './lib/photos.mjs';
 import { assertRefused } from './lib/shapes.mjs';
+import { openStream } from './lib/sse.mjs';
+import { until } from './lib/wait.mjs';
 
 const BAD_FEEDS = ['', '.', '..', '%2E', '%2e%2e', '.hidden', '*', '%2A', 'a%2Fb', 'a%2fb', '%2F', '%00', 'a%0Ab', '%7F', '%C2%80', '%C2%9F',
   'x'.repeat(65), '%F0%9F%93%B7'.repeat(17), '%FF', 'a%C3'];
@@ -122,6 +124,19 @@ onEachBackend('http', (backend) => {
     const response = await fetch(`${backend.url}/v1/feeds/summer/uploads`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{' });
     const text = await response.text();
     assert.doesNotMatch(text, /serde|axum|\.rs\b|src\/|panicked|0x[0-9a-f]{6}/i);
+  });
+
+  test('an empty Last-Event-ID is none: the cursor of the query holds', async (t) => {
+    const feed = newFeed();
+    const first = closing(t, await openStream(backend.url, feed));
+    const { cursor } = await first.inbox.find('joined');
+    const stream = closing(t, await openStream(backend.url, feed, { cursor, lastEventId: '' }));
+    assert.equal((await stream.inbox.find('joined')).recovered, true);
+  });
+
+  test('a quiet stream of events is kept open by comments', async (t) => {
+    const stream = closing(t, await openStream(backend.url, newFeed()));
+    await until(() => stream.comments > 0, 'a comment', 25_000);
   });
 
   test('a body beyond all measure is refused before it has all been sent', async () => {

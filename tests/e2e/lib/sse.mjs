@@ -18,7 +18,7 @@ export async function openStream(url, feed, { cursor, lastEventId } = {}) {
     'the stream to open',
   );
   assert.equal(response.status, 200);
-  const stream = { response, inbox: new Inbox(), ids: new Map(), close: () => stop.abort() };
+  const stream = { response, inbox: new Inbox(), ids: new Map(), comments: 0, close: () => stop.abort() };
   read(response.body, stream).then(
     () => stream.inbox.push('ended', 'by the server'),
     (error) => stream.inbox.push('ended', error.message),
@@ -27,7 +27,8 @@ export async function openStream(url, feed, { cursor, lastEventId } = {}) {
   return stream;
 }
 
-async function read(body, { inbox, ids }) {
+async function read(body, stream) {
+  const { inbox, ids } = stream;
   const decoder = new TextDecoder();
   let text = '';
   let lastId = '';
@@ -36,6 +37,7 @@ async function read(body, { inbox, ids }) {
     const blocks = text.replaceAll('\r\n', '\n').split('\n\n');
     text = blocks.pop();
     for (const block of blocks) {
+      if (block.startsWith(':')) stream.comments += 1;
       const fields = fieldsOf(block);
       if (fields.id !== undefined) lastId = fields.id;
       if (fields.data === undefined) continue;
