@@ -7,6 +7,7 @@ import { onEachBackend } from './lib/backends.mjs';
 import { closing, connect4 } from './lib/clients.mjs';
 import { askGrant, download, feedUrl, grantFor, jpeg, listPhotos, nameOf, newFeed, photo, png, put, remove, upload } from './lib/photos.mjs';
 import { assertNoNulls, assertRefused } from './lib/shapes.mjs';
+import { SECRET, tokenFor } from './lib/tokens.mjs';
 import { until } from './lib/wait.mjs';
 
 const stateUrl = (url, feed, key) => feedUrl(url, feed, `/uploads/${encodeURIComponent(nameOf(feed, key))}`);
@@ -233,15 +234,28 @@ onEachBackend('grants', (backend) => {
   });
 });
 
-for (const inspect of ['delete', 'quarantine']) {
+/** Where an upload that is no photo is in the end, and what became of the upload. */
+const FATES = {
+  keep: { where: (key) => [key], state: 'stored' },
+  delete: { where: () => [] },
+  quarantine: { where: (key) => [`.photoshare/quarantine/${key}`] },
+};
+for (const [inspect, { where, state }] of Object.entries(FATES)) {
   onEachBackend(`INSPECT=${inspect}`, (backend) => {
-    test('what is no photo is gone from the feed', async () => {
+    test('what is no photo is told to nobody, and is where it shall be', async (t) => {
       const feed = newFeed();
-      const { key, url } = await upload(backend.url, feed, { contentType: 'image/jpeg', bytes: Buffer.from('%PDF-1.7\n') });
-      await until(async () => (await listPhotos(backend.url, feed)).photos.length === 0, 'it to be gone');
-      const response = await fetch(stateUrl(backend.url, feed, key));
-      await response.text();
-      assert.ok([200, 404].includes(response.status), `${response.status} of ${url}`);
+      const client = closing(t, connect4(backend.url));
+      await client.ask('join', feed);
+      const { key } = await upload(backend.url, feed, { contentType: 'image/jpeg', bytes: Buffer.from('%PDF-1.7\n') });
+      const counted = async () => /^photoshare_events_dropped_total\{reason="not_allowed"\} 1$/m.test(await (await fetch(`${backend.url}/metrics`)).text());
+      await until(counted, 'it to be judged');
+      await until(async () => String(await backend.server.bucketKeys()) === String(where(key)), `it to be at ${where(key)}`);
+      assert.deepEqual((await listPhotos(backend.url, feed)).photos.map((stored) => stored.key), state ? [key] : []);
+      if (state) assert.equal((await stateOf(backend.url, feed, key)).state, state);
+      // Its removal is an event of the bucket like any other; the upload itself was never told.
+      const real = await upload(backend.url, feed);
+      await client.inbox.find('imageUploaded', (event) => event.key === real.key);
+      assert.equal(client.inbox.named('imageUploaded').length, 1);
     });
   }, { env: { INSPECT: inspect } });
 }
@@ -256,3 +270,34 @@ onEachBackend('INSPECT=off', (backend) => {
     for (const field of ['contentType', 'width', 'caption']) assert.ok(!(field in event), field);
   });
 }, { env: { INSPECT: 'off' } });
+
+onEachBackend('SHOW_UPLOADER=true', (backend) => {
+  const ask = (feed, sub, body) => fetch(feedUrl(backend.url, feed, '/uploads'), {
+    method: 'POST', body: JSON.stringify(body), headers: { authorization: `Bearer ${tokenFor({ [feed]: ['view', 'upload'] }, { sub })}` },
+  });
+  const picture = photo();
+  const described = { contentType: picture.contentType, size: picture.bytes.length };
+
+  for (const method of ['PUT', 'POST']) {
+    test(`who uploaded by ${method} is told`, async (t) => {
+      const feed = newFeed();
+      const client = closing(t, connect4(backend.url, { auth: { token: tokenFor({ [feed]: ['view'] }), feeds: [feed] } }));
+      await client.inbox.find('joined');
+      const grant = await (await ask(feed, 'ann 🌻', { ...described, method })).json();
+      const response = await (method === 'PUT' ? put : post)(grant, picture.bytes);
+      assert.ok(response.ok, await response.text());
+      assert.equal((await client.inbox.find('imageUploaded')).uploadedBy, 'ann 🌻');
+    });
+  }
+
+  test('what does not fit into the metadata that S3 takes is refused, with the fields that make it up', async () => {
+    const feed = newFeed();
+    const fits = await ask(feed, 'x'.repeat(400), { ...described, filename: 'x'.repeat(255), caption: 'x'.repeat(800) });
+    assert.equal(fits.status, 201, await fits.text());
+    for (const method of ['PUT', 'POST']) {
+      const response = await ask(feed, 'x'.repeat(500), { ...described, method, filename: 'x'.repeat(255), caption: 'x'.repeat(800) });
+      const { detail } = await assertRefused(response, 'invalid-body', 400);
+      assert.match(detail, /filename, caption and uploader .*2048/);
+    }
+  });
+}, { env: { AUTH: 'on', AUTH_JWT_SECRET: SECRET, SHOW_UPLOADER: 'true' } });

@@ -88,6 +88,12 @@ export class Account {
     };
   }
 
+  /** The key of every object in the bucket. */
+  async bucketKeys() {
+    const { Contents = [] } = await this.aws(['s3api', 'list-objects-v2', '--bucket', this.env.S3_BUCKET]);
+    return Contents.map(({ Key }) => Key).toSorted();
+  }
+
   /** Starts `photoshare serve` here. */
   serve({ env = {}, cleanUp } = {}) {
     return start('serve', { ...this.env, AUTH: 'off', ...env }, { cleanUp });
@@ -136,7 +142,9 @@ export class Account {
 export async function startServe({ env, parameters } = {}) {
   const account = await Account.open(parameters);
   try {
-    return await account.serve({ env, cleanUp: () => account.close() });
+    const server = await account.serve({ env, cleanUp: () => account.close() });
+    server.bucketKeys = () => account.bucketKeys();
+    return server;
   } catch (error) {
     await account.close();
     throw error;

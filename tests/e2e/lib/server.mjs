@@ -1,9 +1,9 @@
 // Starts and stops the real binary.
 
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Child, bareEnv } from './process.mjs';
 import { within } from './wait.mjs';
@@ -58,11 +58,20 @@ export async function startDev({ env = {}, dataDir, cwd } = {}) {
   const folder = dataDir ?? (await temporaryFolder());
   const cleanUp = dataDir ? undefined : () => rm(folder, { recursive: true, force: true });
   try {
-    return await start('dev', { DATA_DIR: folder, ...env }, { cleanUp, cwd });
+    const server = await start('dev', { DATA_DIR: folder, ...env }, { cleanUp, cwd });
+    server.bucketKeys = () => filesIn(join(folder, 's3', 'photoshare'));
+    return server;
   } catch (error) {
     await cleanUp?.();
     throw error;
   }
+}
+
+/** Every file below the folder, by its path from there. */
+async function filesIn(folder) {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  const files = entries.filter((entry) => entry.isFile());
+  return files.map((file) => relative(folder, join(file.parentPath ?? file.path, file.name))).toSorted();
 }
 
 /** The binary, with nothing in its environment but what is given; ready to be spoken to. */
