@@ -377,21 +377,26 @@ async fn appends_at_the_same_time_are_each_told_once(ground: Ground) {
 async fn the_latest_entry_of_a_key_is_found_however_far_back(ground: Ground) {
     let (log, feed) = (ground.log(RETENTION), feed("summer"));
     let key = |name| event(&feed, name, PUT, "01", second(10)).key;
-    assert_eq!(log.last_of(&key("a")).await.unwrap(), None);
+    assert_eq!(log.last_of(&key("a"), None).await.unwrap(), None);
     let start = log.end(&feed).await.unwrap();
-    append(&*log, &feed, "a", PUT, "01").await;
+    let upload = appended(append(&*log, &feed, "a", PUT, "01").await);
     let latest = appended(append(&*log, &feed, "a", REMOVE, "02").await);
     for number in 0..250 {
         append(&*log, &feed, &format!("{number}"), PUT, "01").await;
     }
     for (name, place) in [("a", latest.offset), ("0", 3), ("249", 252)] {
-        let found = log.last_of(&key(name)).await.unwrap().unwrap();
+        let found = log.last_of(&key(name), None).await.unwrap().unwrap();
         assert_eq!((found.cursor.offset, found.event.key.name()), (place, name));
     }
-    assert_eq!(log.last_of(&key("none")).await.unwrap(), None);
+    for (kind, place) in [(Kind::Uploaded, Some(upload)), (Kind::Removed, Some(latest))] {
+        let found = log.last_of(&key("a"), Some(kind)).await.unwrap();
+        assert_eq!(found.map(|entry| entry.cursor), place, "{kind:?}");
+    }
+    assert_eq!(log.last_of(&key("0"), Some(Kind::Removed)).await.unwrap(), None);
+    assert_eq!(log.last_of(&key("none"), None).await.unwrap(), None);
     assert_eq!(log.end(&feed).await.unwrap().epoch, start.epoch);
     let invented = event(&crate::feed("invented"), "a", PUT, "01", second(10)).key;
-    assert_eq!(log.last_of(&invented).await.unwrap(), None);
+    assert_eq!(log.last_of(&invented, None).await.unwrap(), None);
 }
 
 /// A feed with one entry whose life is all but over.

@@ -185,8 +185,8 @@ impl FeedLog for Moody {
         self.log.renew(watched).await
     }
 
-    async fn last_of(&self, key: &ObjectKey) -> Result<Option<Arc<Entry>>, LogError> {
-        self.log.last_of(key).await
+    async fn last_of(&self, key: &ObjectKey, kind: Option<Kind>) -> Result<Option<Arc<Entry>>, LogError> {
+        self.log.last_of(key, kind).await
     }
 
     async fn tail(&self, watched: watch::Receiver<Shards>, told: mpsc::Sender<Tail>) -> Result<(), LogError> {

@@ -218,8 +218,8 @@ async fn an_entry_that_can_not_be_read_is_lost_and_holds_up_nobody() {
     let end = appended(put(&log, "b").await.unwrap());
     assert_eq!(log.read_after(&feed("summer"), start, 10).await.unwrap(), Read::Lost(end));
     let key = |name| event(&feed("summer"), name, Kind::Uploaded, "01", second(10)).key;
-    assert_eq!(log.last_of(&key("b")).await.unwrap().unwrap().cursor, end);
-    assert_eq!(log.last_of(&key("a")).await.unwrap(), None);
+    assert_eq!(log.last_of(&key("b"), None).await.unwrap().unwrap().cursor, end);
+    assert_eq!(log.last_of(&key("a"), None).await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -109,6 +109,6 @@ async fn the_log_of_a_watched_feed_is_not_forgotten_however_quiet_it_is() {
     tokio::spawn(upkeep::keep_watched(hub.clone(), log.clone(), retention, CancellationToken::new()));
     tokio::time::sleep(Duration::from_mins(5)).await;
     log.forget_idle(Timestamp::now());
-    assert!(log.last_of(&watched).await.unwrap().is_some());
-    assert!(log.last_of(&unwatched).await.unwrap().is_none());
+    assert!(log.last_of(&watched, None).await.unwrap().is_some());
+    assert!(log.last_of(&unwatched, None).await.unwrap().is_none());
 }

@@ -153,7 +153,7 @@ pub(super) async fn state(
     let key = ObjectKey::build(bucket.prefix(), &caller.feed, &name)?;
     // The bucket first: what is told between the two questions is then told as announced.
     let stored = bucket.head(&key).await?;
-    let last = context.hub.log().last_of(&key).await?;
+    let last = context.hub.log().last_of(&key, None).await?;
     let issued = issued_size(&context.name_secret, &caller.feed, &name, Timestamp::now()).is_some();
     judge(&key, stored, last.as_deref(), issued).map(Body)
 }
@@ -188,8 +188,9 @@ pub(super) async fn renew(
     if !name_fits(&name, &asked.declared.content_type) {
         return Err(invalid("contentType must be the one that the name was issued for"));
     }
-    let gone = context.hub.log().last_of(&key).await?.is_some();
-    if gone || bucket.head(&key).await?.is_some() {
+    // A photo that was removed is not brought back; one that never came may be deleted, and come yet.
+    let arrived = context.hub.log().last_of(&key, Some(Kind::Uploaded)).await?.is_some();
+    if arrived || bucket.head(&key).await?.is_some() {
         return Err(Problem::new(
             ProblemKind::AlreadyStored,
             "this upload has arrived: there is no more to do",

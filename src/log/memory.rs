@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{broadcast, mpsc, watch};
 
 use super::{Entry, FeedLog, LogError, Outcome, Proof, Read, Retention, Seen, Shards, Tail, Verdict, judge};
-use crate::feed::{Cursor, Epoch, FeedEvent, FeedId, ObjectKey, Tag};
+use crate::feed::{Cursor, Epoch, FeedEvent, FeedId, Kind, ObjectKey, Tag};
 
 /// Appends that a tail may lag behind before it is told to read anew.
 const TAIL_BUFFER: usize = 4096;
@@ -170,10 +170,10 @@ impl FeedLog for MemoryLog {
         Ok(())
     }
 
-    async fn last_of(&self, key: &ObjectKey) -> Result<Option<Arc<Entry>>, LogError> {
+    async fn last_of(&self, key: &ObjectKey, kind: Option<Kind>) -> Result<Option<Arc<Entry>>, LogError> {
         let feeds = self.feeds();
         let entries = feeds.get(key.feed()).map(|feed| &feed.entries);
-        Ok(entries.and_then(|entries| entries.iter().rev().find(|entry| entry.event.key == *key)).cloned())
+        Ok(entries.and_then(|entries| entries.iter().rev().find(|entry| entry.tells_of(key, kind))).cloned())
     }
 
     async fn tail(

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 
-use crate::feed::{Cursor, FeedEvent, FeedId, ObjectKey, Tag};
+use crate::feed::{Cursor, FeedEvent, FeedId, Kind, ObjectKey, Tag};
 
 pub use memory::MemoryLog;
 pub use order::{Seen, Verdict, judge};
@@ -36,6 +36,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether it is about `key`, and of that `kind` where one is given.
+    fn tells_of(&self, key: &ObjectKey, kind: Option<Kind>) -> bool {
+        self.event.key == *key && kind.is_none_or(|kind| self.event.kind == kind)
+    }
+
     /// The feed that it is an entry of.
     #[must_use]
     pub fn feed(&self) -> &FeedId {
@@ -156,11 +161,11 @@ pub trait FeedLog: fmt::Debug + Send + Sync + 'static {
     /// When the log is away.
     async fn renew(&self, watched: Vec<FeedId>) -> Result<(), LogError>;
 
-    /// The latest entry about `key` that the log still holds.
+    /// The latest entry about `key` that the log still holds, of that `kind` where one is given.
     ///
     /// # Errors
     /// When the log is away.
-    async fn last_of(&self, key: &ObjectKey) -> Result<Option<Arc<Entry>>, LogError>;
+    async fn last_of(&self, key: &ObjectKey, kind: Option<Kind>) -> Result<Option<Arc<Entry>>, LogError>;
 
     /// Tells `told` of everything appended to the `watched` shards, until nobody listens.
     ///

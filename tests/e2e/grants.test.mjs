@@ -75,6 +75,22 @@ onEachBackend('grants', (backend) => {
     await assertRefused(await askRenewal(backend.url, feed, key, asked), 'already-stored', 409);
   });
 
+  test('what was deleted before it came may come yet, and is told', async (t) => {
+    const feed = newFeed();
+    const client = closing(t, connect4(backend.url));
+    await client.ask('join', feed);
+    const picture = photo();
+    const grant = await grantFor(backend.url, feed, picture);
+    await remove(backend.url, feed, grant.key);
+    // S3 tells of a removal where nothing was, and so does dev; ministack does not.
+    if (backend.name === 'dev') await client.inbox.find('imageRemoved');
+    const response = await askRenewal(backend.url, feed, grant.key);
+    const fresh = await response.json();
+    assert.equal(response.status, 201, JSON.stringify(fresh));
+    assert.equal((await put(fresh, picture.bytes)).status, 200);
+    assert.equal((await client.inbox.find('imageUploaded')).key, grant.key);
+  });
+
   test('a renewed grant is for the same key, and good', async () => {
     const feed = newFeed();
     const picture = photo();

@@ -39,7 +39,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
 use super::{Entry, FeedLog, LogError, Outcome, Proof, Read, Retention, Shards, Tail, shard};
-use crate::feed::{Cursor, Epoch, FeedEvent, FeedId, ObjectKey, Sequencer, Tag};
+use crate::feed::{Cursor, Epoch, FeedEvent, FeedId, Kind, ObjectKey, Sequencer, Tag};
 use codec::DecodeError;
 use connection::Connection;
 use link::Link;
@@ -249,7 +249,7 @@ impl FeedLog for RedisLog {
         renewals.try_for_each_concurrent(AT_ONCE, |feed| self.renew_one(feed)).await.map_err(LogError::from)
     }
 
-    async fn last_of(&self, key: &ObjectKey) -> Result<Option<Arc<Entry>>, LogError> {
+    async fn last_of(&self, key: &ObjectKey, kind: Option<Kind>) -> Result<Option<Arc<Entry>>, LogError> {
         let Some(epoch) = self.epoch(key.feed()).await? else { return Ok(None) };
         let mut from = "+".to_owned();
         loop {
@@ -257,7 +257,7 @@ impl FeedLog for RedisLog {
             let Some(oldest) = page.ids.last() else { return Ok(None) };
             from = format!("({}", oldest.id);
             let mut entries = page.ids.iter().filter_map(|id| codec::entry_of_feed(id, epoch).ok());
-            if let Some(entry) = entries.find(|entry| entry.event.key == *key) {
+            if let Some(entry) = entries.find(|entry| entry.tells_of(key, kind)) {
                 return Ok(Some(Arc::new(entry)));
             }
         }
