@@ -70,6 +70,12 @@ fn check_key(key: &str) -> S3Result<()> {
     Ok(())
 }
 
+/// S3 answers a form with the tag, as it does a PUT; s3s leaves it out.
+fn e_tag_header(e_tag: Option<&ETag>) -> Option<(http::HeaderName, http::HeaderValue)> {
+    let value = http::HeaderValue::try_from(format!("\"{}\"", e_tag?.value())).ok()?;
+    Some((http::header::ETAG, value))
+}
+
 fn tag(e_tag: Option<&ETag>) -> Option<String> {
     e_tag.map(|tag| tag.value().to_owned())
 }
@@ -99,9 +105,13 @@ store! {
     async fn put_object(&self, request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
         let (bucket, key) = (request.input.bucket.clone(), request.input.key.clone());
         check_key(&key)?;
-        let how = if request.method == http::Method::POST { "Post" } else { "Put" };
+        let is_form = request.method == http::Method::POST;
+        let how = if is_form { "Post" } else { "Put" };
         match self.files.put_object(request).await {
-            Ok(stored) => {
+            Ok(mut stored) => {
+                if is_form {
+                    stored.headers.extend(e_tag_header(stored.output.e_tag.as_ref()));
+                }
                 let size = self.size(&bucket, &key).await;
                 self.notifier.created(how, &key, size, tag(stored.output.e_tag.as_ref()).as_deref());
                 Ok(stored)

@@ -159,6 +159,7 @@ onEachBackend('grants', (backend) => {
     const event = await client.inbox.find('imageUploaded');
     assert.equal(event.key, grant.key);
     assert.equal(event.filename, 'IMG_1.JPG');
+    assert.equal(response.headers.get('etag'), `"${event.eTag}"`, 'some clients wait for it');
     assert.deepEqual(await download(event.url), picture.bytes);
   });
 

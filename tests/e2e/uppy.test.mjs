@@ -19,7 +19,8 @@ const PART = 5 * 1024 * 1024;
 async function startPage() {
   const { outputFiles: [script] } = await build({
     stdin: {
-      contents: 'import Uppy from "@uppy/core"; import AwsS3 from "@uppy/aws-s3"; globalThis.Uppy = Uppy; globalThis.AwsS3 = AwsS3;',
+      contents: `import Uppy from "@uppy/core"; import AwsS3 from "@uppy/aws-s3"; import GoldenRetriever from "@uppy/golden-retriever";
+        Object.assign(globalThis, { Uppy, AwsS3, GoldenRetriever });`,
       resolveDir: import.meta.dirname,
     },
     bundle: true, write: false, format: 'iife',
@@ -54,18 +55,38 @@ onEachBackend('Uppy', (backend) => {
     const requests = [];
     page.on('request', (request) => requests.push(`${request.method()} ${new URL(request.url()).pathname}`));
     await page.goto(`http://127.0.0.1:${site.address().port}/`);
-    await page.evaluate((companionEndpoint) => {
-      globalThis.uppy = new Uppy().use(AwsS3, {
-        companionEndpoint,
-        shouldUseMultipart: (file) => file.size > 5 * 1024 * 1024,
-        getChunkSize: () => 5 * 1024 * 1024,
-      });
-      globalThis.told = { parts: 0, errors: [] };
-      uppy.on('s3-multipart:part-uploaded', () => { told.parts += 1; });
-      uppy.on('upload-error', (file, error) => told.errors.push(error.message));
-    }, `${backend.url}/v1/feeds/${encodeURIComponent(feed)}`);
+    await start(page, feed);
     return { page, requests };
   }
+
+  /** An Uppy that remembers its files in the browser: a page that is loaded again has another, which finds them. */
+  const start = (page, feed) => page.evaluate((companionEndpoint) => {
+    globalThis.uppy = new Uppy().use(AwsS3, {
+      companionEndpoint,
+      shouldUseMultipart: (file) => file.size > 5 * 1024 * 1024,
+      getChunkSize: () => 5 * 1024 * 1024,
+    });
+    globalThis.restored = new Promise((resolve) => { uppy.on('restored', resolve); });
+    globalThis.completed = new Promise((resolve) => { uppy.on('complete', resolve); });
+    uppy.use(GoldenRetriever, { indexedDB: { maxFileSize: 100 * 1024 * 1024 } });
+    globalThis.told = { parts: 0, errors: [] };
+    uppy.on('s3-multipart:part-uploaded', () => { told.parts += 1; });
+    uppy.on('upload-error', (file, error) => told.errors.push(error.message));
+  }, `${backend.url}/v1/feeds/${encodeURIComponent(feed)}`);
+
+  /** Whether the browser keeps the file of that size, and which upload in parts it is in. */
+  const isKept = (page, size) => page.evaluate(async (size) => {
+    const done = (request) => new Promise((resolve, reject) => {
+      Object.assign(request, { onsuccess: () => resolve(request.result), onerror: () => reject(request.error) });
+    });
+    const records = [];
+    for (const { name } of await indexedDB.databases()) {
+      const database = await done(indexedDB.open(name));
+      for (const store of database.objectStoreNames) records.push(...await done(database.transaction(store).objectStore(store).getAll()));
+      database.close();
+    }
+    return records.some(({ data }) => data?.size === size) && JSON.stringify(records).includes('uploadId');
+  }, size);
 
   /** Adds a JPEG of `size` bytes: a real head, and a tail of one byte over and over. */
   const add = (page, size) => page.evaluate(async ([head, size]) => {
@@ -136,6 +157,32 @@ onEachBackend('Uppy', (backend) => {
     await assertArrived(client, feed, size);
     const listed = requests.slice(before).find((request) => /^GET .*\/multipart\/[^/]+$/.test(request));
     assert.ok(listed, 'it asks for the parts that are there');
+    const parts = requests.filter((request) => /^GET .*\/multipart\/[^/]+\/\d+$/.test(request)).length;
+    assert.ok(parts <= Math.ceil(size / PART) + 1, `${parts} parts were signed`);
+  });
+
+  test('goes on after the page was loaded again with the parts that are missing', async (t) => {
+    const feed = newFeed();
+    const client = await joined(t, feed);
+    const { page, requests } = await visit(t, feed);
+    const size = 30_000_000;
+    await add(page, size);
+    await page.evaluate(() => new Promise((resolve) => {
+      uppy.on('s3-multipart:part-uploaded', () => { if (told.parts === 2) { uppy.pauseAll(); resolve(); } });
+      uppy.upload().catch(() => {});
+    }));
+    await until(() => isKept(page, size), 'the browser to keep the file');
+    await page.reload();
+    await start(page, feed);
+    const { failed, errors } = await page.evaluate(async () => {
+      await restored;
+      uppy.emit('restore-confirmed');
+      return { failed: (await completed).failed.length, errors: told.errors };
+    });
+    assert.deepEqual({ failed, errors }, { failed: 0, errors: [] });
+    await assertArrived(client, feed, size);
+    assert.equal(requests.filter((request) => /^POST .*\/multipart$/.test(request)).length, 1, 'it is the same upload');
+    assert.ok(requests.some((request) => /^GET .*\/multipart\/[^/]+$/.test(request)), 'it asks for the parts that are there');
     const parts = requests.filter((request) => /^GET .*\/multipart\/[^/]+\/\d+$/.test(request)).length;
     assert.ok(parts <= Math.ceil(size / PART) + 1, `${parts} parts were signed`);
   });
