@@ -302,15 +302,13 @@ async fn name_secret(web: &Web, sdk: &SdkConfig) -> NameSecret {
     let provided =
         sdk.credentials_provider().map(|provider| async move { provider.provide_credentials().await });
     let credentials = OptionFuture::from(provided).await.and_then(Result::ok);
-    match credentials.filter(|credentials| credentials.session_token().is_none()) {
-        Some(lasting) => NameSecret::new(lasting.secret_access_key().as_bytes()),
-        None => {
-            warn!(
-                "uploads granted here can't be renewed elsewhere or after a restart: set UPLOAD_NAME_SECRET"
-            );
-            NameSecret::random()
-        }
-    }
+    let lasting = credentials.filter(|credentials| credentials.session_token().is_none());
+    lasting.map_or_else(for_now, |lasting| NameSecret::new(lasting.secret_access_key().as_bytes()))
+}
+
+fn for_now() -> NameSecret {
+    warn!("uploads granted here can't be renewed elsewhere or after a restart: set UPLOAD_NAME_SECRET");
+    NameSecret::random()
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {

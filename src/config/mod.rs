@@ -1,7 +1,10 @@
 //! Configuration: flags and environment variables, judged as a whole before anything is bound.
 
 mod args;
+mod commands;
 mod judge;
+mod shared;
+mod web;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -19,7 +22,8 @@ use crate::{
 };
 
 pub use args::{Cli, Command, DevArgs, DoctorArgs, PollArgs, RedriveArgs, ServeArgs, TokenArgs};
-pub use judge::{Mistake, Mistakes, redrive};
+pub use commands::redrive;
+pub use judge::{Mistake, Mistakes};
 
 /// What every way of running shares.
 #[derive(Debug)]
