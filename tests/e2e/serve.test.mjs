@@ -135,6 +135,40 @@ describe('serve', { skip }, () => {
   });
 });
 
+describe('serve, whatever way events take', { skip }, () => {
+  let account;
+  let server;
+  before(async () => {
+    account = await Account.open();
+    server = await account.serve();
+  });
+  after(async () => {
+    await server?.stop();
+    await account?.close();
+  });
+
+  const ways = [
+    { Delivery: 'topic', RawMessageDelivery: 'true' },
+    { Delivery: 'topic', RawMessageDelivery: 'false' },
+    { Delivery: 'eventbridge' },
+    { Delivery: 'direct' },
+  ];
+  for (const way of ways) {
+    test(`trap 11: ${Object.values(way)}: a photo is announced and removed, each once`, async (t) => {
+      await account.deliver(way);
+      const feed = newFeed('by way');
+      const client = closing(t, connect4(server.url));
+      await client.ask('join', feed);
+      const grant = await upload(server.url, feed);
+      assert.equal((await client.inbox.find('imageUploaded')).key, grant.key);
+      await remove(server.url, feed, grant.key);
+      assert.equal((await client.inbox.find('imageRemoved')).key, grant.key);
+      await drained(account);
+      assert.equal(client.inbox.told.filter(({ name }) => name.startsWith('image')).length, 2);
+    });
+  }
+});
+
 describe('serve with a prefix', { skip }, () => {
   test('S3_KEY_PREFIX stands before every key, and what lies beside it is not seen', async (t) => {
     const account = await Account.open();

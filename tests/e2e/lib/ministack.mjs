@@ -99,6 +99,16 @@ export class Account {
     return start('serve', { ...this.env, AUTH: 'off', ...env }, { cleanUp });
   }
 
+  /** Sends the bucket's events another way, as the template's parameters say. */
+  async deliver(parameters) {
+    if (parameters.Delivery === 'topic') {
+      const topic = await this.#deploy('topic', 'infra/topic.yaml', { BucketName: 'photos', RequireTls: 'false' });
+      await this.#deploy('photos', 'infra/photos.yaml', { TopicArn: topic.TopicArn, ...parameters });
+    } else {
+      await this.#deploy('photos', 'infra/photos.yaml', parameters);
+    }
+  }
+
   async #setUp(parameters, rights) {
     const photos = await this.#deploy('photos', 'infra/photos.yaml', { BucketName: 'photos', RequireTls: 'false', ...parameters });
     const access = await this.#deploy('access', 'infra/access.yaml', {
@@ -132,7 +142,7 @@ export class Account {
   async #deploy(stack, template, parameters) {
     const overrides = Object.entries(parameters).map(([name, value]) => `${name}=${value}`);
     await this.aws(['cloudformation', 'deploy', '--stack-name', stack, '--template-file', fromRoot(template),
-      '--capabilities', 'CAPABILITY_NAMED_IAM', '--parameter-overrides', ...overrides]);
+      '--capabilities', 'CAPABILITY_NAMED_IAM', '--no-fail-on-empty-changeset', '--parameter-overrides', ...overrides]);
     const { Stacks: [{ Outputs }] } = await this.aws(['cloudformation', 'describe-stacks', '--stack-name', stack]);
     return Object.fromEntries(Outputs.map(({ OutputKey, OutputValue }) => [OutputKey, OutputValue]));
   }
