@@ -289,7 +289,11 @@ describe('operators', { skip: !chosen.includes('serve') }, () => {
     const none = { AWS_ACCESS_KEY_ID: '', AWS_SECRET_ACCESS_KEY: '', AWS_EC2_METADATA_DISABLED: 'true' };
     assert.equal((await examine(none)).credentials.level, 'failure');
     assert.equal((await examine({ S3_BUCKET: 'not-there' })).bucket.level, 'failure');
-    assert.equal((await examine({ SQS_QUEUE_URL: `${account.env.SQS_QUEUE_URL}-not-there` })).queue.level, 'failure');
+    // Which the policy does not name: nothing of it may be seen, and nothing received.
+    const elsewhere = await examine({ SQS_QUEUE_URL: `${account.env.SQS_QUEUE_URL}-not-there` });
+    assert.match(elsewhere.queue.mend, /AllowDoctor=true QueueArn=/);
+    assert.equal(elsewhere['round-trip'].level, 'failure');
+    assert.match(elsewhere['round-trip'].found, /ReceiveMessage/);
     assert.match((await examine({ AWS_REGION: 'us-west-2' })).bucket.found, /not in us-west-2, which AWS_REGION says/);
   });
 
@@ -328,7 +332,7 @@ describe('operators', { skip: !chosen.includes('serve') }, () => {
     await account.allow({ AllowDoctor: 'false', AllowRedrive: 'false' });
     try {
       const checks = await examine();
-      for (const check of ['bucket', 'notification', 'bucket-encryption', 'cors', 'lifecycle', 'dead-letter-queue']) {
+      for (const check of ['bucket', 'notification', 'bucket-encryption', 'cors', 'lifecycle', 'queue']) {
         assert.equal(checks[check].level, 'warning', check);
         assert.match(checks[check].found, /can't be told/);
         assert.match(checks[check].mend, /--parameter-overrides AllowDoctor=true/);
