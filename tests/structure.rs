@@ -95,7 +95,8 @@ fn the_table_can_be_read_from_the_top() {
     }
 }
 
-/// Each source file with the name of its module, code only: comments and tests are left out.
+/// Each source file with the name of its module, code only: comments and tests are left out, which stand
+/// at its end.
 fn sources() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
@@ -122,7 +123,9 @@ fn module_of(root: &Path, file: &Path) -> String {
 
 fn code(file: &Path) -> String {
     let text = fs::read_to_string(file).unwrap();
-    let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let (text, tests) = text.split_once("#[cfg(test)]").unwrap_or((&text, ""));
+    let ends_with_tests = tests.lines().all(|line| !line.starts_with("use ") && !line.starts_with("pub "));
+    assert!(ends_with_tests, "{}: tests stand before other code, which nobody looks at", file.display());
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 

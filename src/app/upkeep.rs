@@ -90,13 +90,16 @@ pub(super) async fn keep_watched(
     retention: Retention,
     stop: CancellationToken,
 ) {
-    let round = retention.idle_unused() / 4;
-    while stop.run_until_cancelled(tokio::time::sleep(round)).await.is_some() {
-        let watched = hub.watched().into_iter().map(|(feed, _)| feed).collect();
-        if let Err(error) = log.renew(watched).await {
-            warn!(error = &error as &dyn std::error::Error, "the logs of watched feeds were not renewed");
+    let rounds = async {
+        loop {
+            tokio::time::sleep(retention.idle_unused() / 4).await;
+            let watched = hub.watched().into_iter().map(|(feed, _)| feed).collect();
+            if let Err(error) = log.renew(watched).await {
+                warn!(error = &error as &dyn std::error::Error, "the logs of watched feeds were not renewed");
+            }
         }
-    }
+    };
+    stop.run_until_cancelled(rounds).await;
 }
 
 async fn note(presence: &dyn Presence, here: Vec<(crate::feed::FeedId, usize)>) {

@@ -6,8 +6,6 @@ mod multipart;
 mod probe;
 mod settings;
 mod sign;
-#[cfg(test)]
-mod tests;
 mod view;
 
 use std::{sync::Arc, time::Duration};
@@ -267,3 +265,6 @@ fn timeouts(attempt: Duration) -> TimeoutConfig {
 fn unquoted(e_tag: &str) -> String {
     e_tag.trim_matches('"').to_owned()
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,6 +28,8 @@ pub(super) struct FeedWatch {
     /// Something may have gone by: the log is to be read from `end`.
     missed: bool,
     reading: bool,
+    /// Counts the reads for single subscribers.
+    reads: u64,
     subscribers: HashMap<u64, Place>,
     /// Those who are about to subscribe.
     held: HashSet<u64>,
@@ -39,7 +41,8 @@ struct Place {
     position: Cursor,
     /// Read from the log for this one alone, older than the window.
     backlog: VecDeque<Arc<Entry>>,
-    reading: bool,
+    /// The read whose answer is waited for; others come too late.
+    reading: Option<u64>,
     /// Whether `position` is one of the log's is to be asked of the log.
     doubtful: bool,
     /// Nothing is told until an answer to it has been put together.
@@ -53,7 +56,8 @@ struct Place {
 #[derive(Default)]
 pub(super) struct Wants {
     pub(super) read_feed: Option<Cursor>,
-    pub(super) read_for: Vec<(u64, Cursor)>,
+    /// For which subscriber, by which read, after what.
+    pub(super) read_for: Vec<(u64, u64, Cursor)>,
     pub(super) full: bool,
 }
 
@@ -65,6 +69,7 @@ impl FeedWatch {
             end: None,
             missed: false,
             reading: false,
+            reads: 0,
             subscribers: HashMap::new(),
             held: HashSet::new(),
         }
@@ -90,7 +95,7 @@ impl FeedWatch {
             subscriber,
             position,
             backlog: VecDeque::new(),
-            reading: false,
+            reading: None,
             doubtful: false,
             paused: false,
             lost: None,
@@ -156,9 +161,10 @@ impl FeedWatch {
     }
 
     /// The answer to one of [`Wants::read_for`].
-    pub(super) fn read_answered_for(&mut self, id: u64, read: Result<Read, LogError>) {
-        let Some(place) = self.subscribers.get_mut(&id) else { return };
-        place.reading = false;
+    pub(super) fn read_answered_for(&mut self, id: u64, number: u64, read: Result<Read, LogError>) {
+        let place = self.subscribers.get_mut(&id).filter(|place| place.reading == Some(number));
+        let Some(place) = place else { return };
+        place.reading = None;
         match read {
             Err(_) => {}
             Ok(Read::Lost(end)) => place.lost = Some(end),
@@ -182,13 +188,14 @@ impl FeedWatch {
             self.reading = true;
             wants.read_feed = Some(end);
         }
-        let window = &self.window;
+        let (window, reads) = (&self.window, &mut self.reads);
         self.subscribers.retain(|id, place| match place.tell(feed, window, end) {
             Ok(Progress::UpToDate) => true,
             Ok(Progress::NeedsLog) => {
-                if !place.reading {
-                    place.reading = true;
-                    wants.read_for.push((*id, place.position));
+                if place.reading.is_none() {
+                    *reads += 1;
+                    place.reading = Some(*reads);
+                    wants.read_for.push((*id, *reads, place.position));
                 }
                 true
             }
@@ -225,6 +232,8 @@ impl FeedWatch {
         self.missed = true;
         let followed = old.filter(|old| old.epoch == end.epoch).map(|old| old.offset);
         for place in self.subscribers.values_mut() {
+            // What is still to come was asked of a log that is no more.
+            place.reading = None;
             let joined_since = followed.is_none_or(|followed| place.position.offset > followed);
             if place.position.epoch == end.epoch && joined_since {
                 place.doubtful = followed.is_some();
@@ -298,5 +307,66 @@ impl Place {
             self.subscriber.cut();
             self.full_since = Some(now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::feed::{Epoch, FeedEvent, KeyPrefix, Kind, ObjectKey, Photo, Tag};
+
+    /// Keeps the offsets that it was told, and 0 where the log was lost.
+    #[derive(Default)]
+    struct Told(Mutex<Vec<u64>>);
+
+    impl Subscriber for Told {
+        fn deliver(&self, entry: &Entry) -> Result<(), Refused> {
+            self.0.lock().unwrap().push(entry.cursor.offset);
+            Ok(())
+        }
+
+        fn lost(&self, _: &FeedId, _: Cursor) -> Result<(), Refused> {
+            self.0.lock().unwrap().push(0);
+            Ok(())
+        }
+
+        fn cut(&self) {}
+    }
+
+    fn next(after: &mut Cursor) -> Arc<Entry> {
+        let key = ObjectKey::parse(&KeyPrefix::default(), "summer/a.jpg").unwrap();
+        let (event_name, photo) = ("ObjectCreated:Put".into(), Photo::default());
+        let event =
+            FeedEvent { kind: Kind::Uploaded, key, event_name, event_time: None, sequencer: None, photo };
+        let cursor = Cursor { offset: after.offset + 1, tag: Tag::random(), ..*after };
+        let previous = std::mem::replace(after, cursor).tag;
+        Arc::new(Entry { cursor, previous, event })
+    }
+
+    #[test]
+    fn an_answer_that_comes_after_the_log_began_anew_moves_nobody_back() {
+        let (feed, told) = (FeedId::parse("summer").unwrap(), Arc::new(Told::default()));
+        let mut watch = FeedWatch::new(1);
+        let flush = |watch: &mut FeedWatch| watch.flush(&feed, Duration::from_secs(30));
+        let old = Cursor { offset: 7, ..Cursor::start(Epoch::random()) };
+        watch.subscribe(1, old, Arc::new(Told::default()));
+        watch.subscribe(2, Cursor { offset: 3, ..old }, told.clone());
+        let Wants { read_feed, read_for, .. } = flush(&mut watch);
+        assert_eq!(read_feed, Some(old));
+        let [(2, number, _)] = read_for[..] else { panic!("{read_for:?}") };
+
+        let mut end = Cursor::start(Epoch::random());
+        let begun = end;
+        watch.read_answered(Ok(Read::Lost(begun)));
+        flush(&mut watch);
+        watch.read_answered(Ok(Read::Entries(vec![next(&mut end), next(&mut end)])));
+        flush(&mut watch);
+        watch.read_answered_for(2, number, Ok(Read::Lost(begun)));
+        flush(&mut watch);
+        watch.hear(next(&mut end));
+        flush(&mut watch);
+        assert_eq!(*told.0.lock().unwrap(), [0, 1, 2, 3]);
     }
 }

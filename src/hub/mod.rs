@@ -104,7 +104,8 @@ pub struct Subscription {
 /// What a read of the log was for.
 enum For {
     Feed,
-    Subscriber(u64),
+    /// One subscriber, and the number of the read.
+    Subscriber(u64, u64),
 }
 
 struct Answer {
@@ -238,7 +239,8 @@ impl Hub {
                 behind = true;
                 self.dirty().insert(feed.clone());
             }
-            let purposes = read_for.into_iter().map(|(id, after)| (For::Subscriber(id), after));
+            let purposes =
+                read_for.into_iter().map(|(id, number, after)| (For::Subscriber(id, number), after));
             for (purpose, after) in read_feed.map(|after| (For::Feed, after)).into_iter().chain(purposes) {
                 self.read(reads, (feed.clone(), watch.generation), purpose, after);
             }
@@ -256,7 +258,7 @@ impl Hub {
         let (log, places) = (self.log.clone(), self.reads.clone());
         let limit = match purpose {
             For::Feed => READ_LIMIT,
-            For::Subscriber(_) => READ_LIMIT_FOR_ONE,
+            For::Subscriber(..) => READ_LIMIT_FOR_ONE,
         };
         reads.spawn(async move {
             let place = places.acquire().await;
@@ -275,7 +277,7 @@ impl Hub {
         if let Some(watch) = self.feeds().get_mut(&feed).filter(|watch| watch.generation == generation) {
             match purpose {
                 For::Feed => watch.read_answered(read),
-                For::Subscriber(id) => watch.read_answered_for(id, read),
+                For::Subscriber(id, number) => watch.read_answered_for(id, number, read),
             }
             self.dirty().insert(feed);
         }

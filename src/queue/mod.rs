@@ -5,12 +5,8 @@ mod batch;
 mod consumer;
 mod health;
 mod local;
-#[cfg(test)]
-pub(crate) mod scripted;
 mod settings;
 mod sqs;
-#[cfg(test)]
-mod tests;
 
 use std::{fmt, time::Duration};
 
@@ -124,3 +120,8 @@ impl fmt::Debug for ReceiptHandle {
         f.write_str("ReceiptHandle")
     }
 }
+
+#[cfg(test)]
+pub(crate) mod scripted;
+#[cfg(test)]
+mod tests;

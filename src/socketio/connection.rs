@@ -115,20 +115,27 @@ struct Joined {
 
 impl Connection {
     async fn join_all(&mut self, feeds: Vec<Result<Join, Problem>>) {
-        for join in feeds {
-            let answer = self.join(join).await;
+        let free = self.context.limits.feeds_per_connection;
+        for (number, join) in feeds.into_iter().enumerate() {
+            // As many as a connection may be in come at once with every reconnect; more count as they
+            // would later.
+            let answer = if number < free { self.join(join).await } else { self.counted_join(join).await };
             self.joined_unasked(answer).await;
+        }
+    }
+
+    async fn counted_join(&mut self, join: Result<Join, Problem>) -> Result<Joined, Problem> {
+        match (self.join_rate.join(), join) {
+            (Ok(()), join) => self.join(join).await,
+            (Err(too_many), Ok(join)) => Err(Problem::from(too_many).about(join.feed.as_str())),
+            (Err(too_many), Err(_)) => Err(too_many.into()),
         }
     }
 
     async fn deal_with(&mut self, Letter { request, reply }: Letter) {
         match request {
             Request::Join(join) => {
-                let answer = match (self.join_rate.join(), join) {
-                    (Ok(()), join) => self.join(join).await,
-                    (Err(too_many), Ok(join)) => Err(Problem::from(too_many).about(join.feed.as_str())),
-                    (Err(too_many), Err(_)) => Err(too_many.into()),
-                };
+                let answer = self.counted_join(join).await;
                 if reply.is_awaited() {
                     self.answer_join(&reply, answer).await;
                 } else {

@@ -153,6 +153,7 @@ impl SocketIoServer {
             self.connections.tasks.wait().await;
         };
         if tokio::time::timeout(limit, closing).await.is_err() {
+            self.connections.closing.cancel();
             for socket in sockets {
                 transport::cut(&socket);
             }

@@ -63,12 +63,20 @@ pub(super) fn cut(socket: &Socket<LocalAdapter>) {
         if let Some(sessions) = sessions {
             sessions.closer.close(socket.id, socket.protocol());
         }
-    } else if let Some(first) = extensions.get::<Peer>().filter(|_| moved.is_empty()) {
+    } else if began_as_websocket(socket.req_parts().uri.query())
+        && let Some(first) = extensions.get::<Peer>()
+    {
         first.cut.cancel();
     }
     for connection in moved {
         connection.cancel();
     }
+}
+
+/// Whether the session is its first request's connection. One that carried a poll carries other requests,
+/// and behind a proxy other people's.
+fn began_as_websocket(query: Option<&str>) -> bool {
+    query.is_some_and(|query| query.split('&').any(|pair| pair == "transport=websocket"))
 }
 
 /// Ends the connection after a while: time enough to read why. By then it may have moved.
@@ -85,6 +93,18 @@ mod tests {
 
     fn peer() -> Peer {
         Peer { address: ([127, 0, 0, 1], 1).into(), cut: Arc::default() }
+    }
+
+    #[test]
+    fn only_a_websocket_is_cut_with_the_session_that_it_began() {
+        for (query, began) in [
+            (Some("EIO=4&transport=websocket"), true),
+            (Some("EIO=4&transport=polling"), false),
+            (Some("transport=websocketx"), false),
+            (None, false),
+        ] {
+            assert_eq!(began_as_websocket(query), began, "{query:?}");
+        }
     }
 
     #[test]

@@ -1,11 +1,14 @@
 // Joining and leaving feeds over Socket.IO.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { Agent, request } from 'node:http';
 import { test } from 'node:test';
+import { WebSocket } from 'ws';
 import { onEachBackend } from './lib/backends.mjs';
 import { closing, connect2, connect4 } from './lib/clients.mjs';
 import { RawWebSocket } from './lib/engineio.mjs';
-import { newFeed, upload } from './lib/photos.mjs';
+import { feedUrl, newFeed, upload } from './lib/photos.mjs';
 import { assertFreshJoin, assertProblem } from './lib/shapes.mjs';
 import { until } from './lib/wait.mjs';
 
@@ -229,5 +232,43 @@ onEachBackend('joining', (backend) => {
     await becomes(1);
     other.close();
     await becomes(0);
+  });
+
+  test('a session that moved on takes no connection with it that only carried its polls', async (t) => {
+    const feed = newFeed();
+    // As a proxy has it: one connection, for whatever request comes next.
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    t.after(() => agent.destroy());
+    const over = async (address, { method = 'GET', body } = {}) => {
+      const asking = request(address, { agent, method }).end(body);
+      const [response] = await once(asking, 'response');
+      response.setEncoding('utf8');
+      return { asking, response };
+    };
+    const poll = async (address, options) => (await (await over(address, options)).response.toArray()).join('');
+    const engine = `${backend.url}/socket.io/?EIO=4`;
+    const { sid } = JSON.parse((await poll(`${engine}&transport=polling`)).slice(1));
+    await poll(`${engine}&transport=polling&sid=${sid}`, { method: 'POST', body: '40' });
+    assert.match(await poll(`${engine}&transport=polling&sid=${sid}`), /40/);
+
+    const moved = new WebSocket(`${engine.replace('http', 'ws')}&transport=websocket&sid=${sid}`);
+    await once(moved, 'open');
+    moved.send('2probe');
+    await once(moved, 'message');
+    moved.send('5');
+    moved.send('41');
+    moved.close();
+    const { asking, response } = await over(feedUrl(backend.url, feed, '/events'));
+    assert.equal(asking.reusedSocket, true);
+    let told = '';
+    response.on('data', (text) => { told += text; });
+    // One that leaves after it is closed by the server after it.
+    const later = closing(t, new RawWebSocket(backend.url, { eio: 4 }));
+    await later.opened();
+    later.send('41');
+    await later.inbox.find('ended');
+
+    const { key } = await upload(backend.url, feed);
+    await until(() => told.includes(key), 'the photo, over the same connection');
   });
 });
