@@ -365,13 +365,16 @@ onEachBackend('uploads', (backend) => {
     await remove(backend.url, feed, `${feed}/${'x'.repeat(300)}.jpg`);
   });
 
-  test('a name that a file system can not hold is that of no photo', { skip: backend.name !== 'dev' }, async () => {
-    const feed = newFeed();
-    await remove(backend.url, feed, `${feed}/a\0b.jpg`);
-    for (const name of [`${'x'.repeat(500)}/y`, 'a\0']) {
-      await assertRefused(await fetch(feedUrl(backend.url, feed, `/uploads/${encodeURIComponent(name)}`)), 'not-found', 404);
-    }
-  });
+  // Only the embedded S3 keeps objects in files.
+  if (backend.name === 'dev') {
+    test('a name that a file system can not hold is that of no photo', async () => {
+      const feed = newFeed();
+      await remove(backend.url, feed, `${feed}/a\0b.jpg`);
+      for (const name of [`${'x'.repeat(500)}/y`, 'a\0']) {
+        await assertRefused(await fetch(feedUrl(backend.url, feed, `/uploads/${encodeURIComponent(name)}`)), 'not-found', 404);
+      }
+    });
+  }
 
   test('the slashes of a name may be literal or encoded', async () => {
     const feed = newFeed();
