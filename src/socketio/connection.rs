@@ -25,7 +25,7 @@ use crate::{
     auth::{Access, LEEWAY, Right},
     bucket::Base,
     feed::{Cursor, FeedId},
-    hub::{Refused, Subscription},
+    hub::{Refused, Subscription, Watching},
     limit::{JoinRate, Place},
     log::Read,
     wire::{JOIN_EVENTS, JoinAnswer, Problem, ProblemKind},
@@ -110,7 +110,14 @@ struct Connection {
 /// An answer that was put together, and where the feed goes on once it has been sent.
 struct Joined {
     answer: JoinAnswer,
-    watching: crate::hub::Watching,
+    place: FeedPlace,
+}
+
+enum FeedPlace {
+    /// From the answer's position on.
+    New(Watching),
+    /// From where it was: what had not been told yet is still to come.
+    Kept(Subscription),
 }
 
 impl Connection {
@@ -178,9 +185,12 @@ impl Connection {
         // A join that fails leaves everything as it was.
         let before = self.joined.remove(feed).inspect(Subscription::pause);
         let watching = self.context.hub.watch(feed);
-        match self.recover(feed.clone(), cursor).await {
-            Ok(answer) => Ok(Joined { answer, watching }),
-            Err(problem) => {
+        match (self.recover(feed.clone(), cursor).await, before) {
+            (Ok(answer), Some(before)) if !answer.recovered => {
+                Ok(Joined { answer, place: FeedPlace::Kept(before) })
+            }
+            (Ok(answer), _) => Ok(Joined { answer, place: FeedPlace::New(watching) }),
+            (Err(problem), before) => {
                 self.joined.extend(before.inspect(Subscription::resume).map(|before| (feed.clone(), before)));
                 Err(problem)
             }
@@ -232,8 +242,14 @@ impl Connection {
         }
     }
 
-    fn go_live(&mut self, Joined { answer, watching }: Joined) {
-        let subscription = watching.subscribe(answer.cursor, self.outgoing.clone());
+    fn go_live(&mut self, Joined { answer, place }: Joined) {
+        let subscription = match place {
+            FeedPlace::New(watching) => watching.subscribe(answer.cursor, self.outgoing.clone()),
+            FeedPlace::Kept(subscription) => {
+                subscription.resume();
+                subscription
+            }
+        };
         self.joined.insert(answer.feed, subscription);
     }
 

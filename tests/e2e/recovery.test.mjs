@@ -129,6 +129,23 @@ onEachBackend('recovery', (backend) => {
     assert.deepEqual([...answer.events.map(story), ...storiesOf(client)], storiesOf(witness));
   });
 
+  test('joining again without a cursor, or with one that is refused, loses nothing of what is still to come', async (t) => {
+    const feed = newFeed();
+    const { witness, cursor } = await witnessOf(t, backend.url, feed);
+    await uploadMany(backend.url, feed, PAGE + 50);
+    await witness.inbox.first(PAGE + 50, 'imageUploaded');
+    const end = witness.inbox.named('imageUploaded').at(-1).cursor;
+
+    for (const again of [feed, { feed }, { feed, cursor: 'forged' }]) {
+      const client = closing(t, connect4(backend.url));
+      await client.connected();
+      const [answer, second] = await Promise.all([client.ask('join', { feed, cursor }), client.ask('join', again)]);
+      assert.deepEqual(second, { feed, recovered: false, cursor: end, events: [] });
+      await client.inbox.first(PAGE + 50 - answer.events.length, 'imageUploaded');
+      assert.deepEqual([...answer.events.map(story), ...storiesOf(client)], storiesOf(witness));
+    }
+  });
+
   test('many clients that join while photos pour in see each event once, in order', async (t) => {
     const feed = newFeed();
     const { witness, cursor } = await witnessOf(t, backend.url, feed);
