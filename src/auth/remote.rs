@@ -63,6 +63,8 @@ pub(super) struct RemoteKeys {
 struct Known {
     keys: Arc<KeySet>,
     asked: Option<Instant>,
+    /// When it was last asked because a token named a key that is not among `keys`.
+    looked_up: Option<Instant>,
     failed: bool,
 }
 
@@ -137,7 +139,7 @@ impl RemoteKeys {
         if holds(&keys) {
             return Ok(keys);
         }
-        self.fetch_when(|known, now| !holds(&known.keys) && known.may_ask(now)).await;
+        self.fetch_when(|known, now| !holds(&known.keys) && known.may_look_up(now)).await;
         self.known(|known| {
             let unknowable = known.failed && !holds(&known.keys);
             if unknowable { Err(Unreachable) } else { Ok(known.keys.clone()) }
@@ -146,10 +148,10 @@ impl RemoteKeys {
 
     /// Fetches the keys if they are old, or not there yet.
     pub(super) async fn keep_fresh(&self) {
-        self.fetch_when(Known::is_old).await;
+        self.fetch_when(|known, now| known.is_old(now)).await;
     }
 
-    async fn fetch_when(&self, due: impl Fn(&Known, Instant) -> bool) {
+    async fn fetch_when(&self, due: impl Fn(&mut Known, Instant) -> bool) {
         let _one = self.fetching.lock().await;
         let now = Instant::now();
         if !self.known(|known| due(known, now)) {
@@ -191,9 +193,15 @@ impl RemoteKeys {
 }
 
 impl Known {
-    /// Whether the place may be asked again: not for every token that names a key of its own invention.
-    fn may_ask(&self, now: Instant) -> bool {
-        self.asked.is_none_or(|asked| now.duration_since(asked) >= PAUSE)
+    /// Whether the place may be asked for a key: not for every token that names one of its own invention.
+    /// Takes note of it. A key that is new is not kept waiting because others were fetched just before.
+    fn may_look_up(&mut self, now: Instant) -> bool {
+        let last = if self.failed { self.looked_up.max(self.asked) } else { self.looked_up };
+        let may = last.is_none_or(|last| now.duration_since(last) >= PAUSE);
+        if may {
+            self.looked_up = Some(now);
+        }
+        may
     }
 
     fn is_old(&self, now: Instant) -> bool {
@@ -233,18 +241,26 @@ mod tests {
     #[test]
     fn the_place_is_asked_again_after_a_pause() {
         let asked = Instant::now();
-        let known = |failed| Known { asked: Some(asked), failed, ..Known::default() };
-        assert!(Known::default().may_ask(asked) && Known::default().is_old(asked), "never asked");
-        for (failed, after, may_ask, is_old) in [
-            (false, Duration::ZERO, false, false),
-            (false, PAUSE, true, false),
-            (false, FRESH, true, true),
-            (true, Duration::ZERO, false, false),
-            (true, PAUSE, true, true),
+        for (failed, after, is_old) in [
+            (false, Duration::ZERO, false),
+            (false, PAUSE, false),
+            (false, FRESH, true),
+            (true, Duration::ZERO, false),
+            (true, PAUSE, true),
         ] {
-            let now = asked + after;
-            let found = (known(failed).may_ask(now), known(failed).is_old(now));
-            assert_eq!(found, (may_ask, is_old), "failed: {failed}, after {after:?}");
+            let known = Known { asked: Some(asked), failed, ..Known::default() };
+            assert_eq!(known.is_old(asked + after), is_old, "failed: {failed}, after {after:?}");
         }
+        assert!(Known::default().is_old(asked), "never asked");
+    }
+
+    #[test]
+    fn a_new_key_is_looked_up_at_once_and_further_ones_after_a_pause() {
+        let asked = Instant::now();
+        let mut known = Known { asked: Some(asked), ..Known::default() };
+        let looks = [Duration::ZERO, Duration::ZERO, PAUSE, PAUSE];
+        assert_eq!(looks.map(|after| known.may_look_up(asked + after)), [true, false, true, false]);
+        let mut failed = Known { asked: Some(asked), failed: true, ..Known::default() };
+        assert_eq!([Duration::ZERO, PAUSE].map(|after| failed.may_look_up(asked + after)), [false, true]);
     }
 }

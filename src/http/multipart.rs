@@ -120,7 +120,7 @@ pub(super) struct Aborted {}
     get,
     path = "/v1/feeds/{feed}/s3/params",
     tag = "uppy",
-    params(("feed" = String, Path, description = "The feed id", min_length = 1, max_length = 64), ("filename" = Option<String>, Query, description = "What the file is called", max_length = 63), ("type" = String, Query, description = "Its media type"), ("metadata[caption]" = Option<String>, Query, description = "What the uploader wrote to it", max_length = 200)),
+    params(("feed" = String, Path, description = "The feed id", min_length = 1, max_length = 64), ("filename" = Option<String>, Query, description = "What the file is called", max_length = 255), ("type" = String, Query, description = "Its media type"), ("metadata[caption]" = Option<String>, Query, description = "What the uploader wrote to it", max_length = 800)),
     responses((status = 200, description = "A form", body = Form), (status = "default", description = "A problem", body = ProblemDetails, content_type = "application/problem+json")),
 )]
 pub(super) async fn params(
@@ -219,7 +219,7 @@ pub(super) async fn sign(
     get,
     path = "/v1/feeds/{feed}/s3/multipart/{uploadId}/batch",
     tag = "uppy",
-    params(("feed" = String, Path, description = "The feed id", min_length = 1, max_length = 64), ("uploadId" = String, Path, description = "S3's name for the upload", min_length = 1), ("key" = String, Query, description = "The key that the upload is stored under"), ("partNumbers" = String, Query, description = "Numbers with commas between them", pattern = "^[1-9][0-9]{0,3}(,[1-9][0-9]{0,3})*$")),
+    params(("feed" = String, Path, description = "The feed id", min_length = 1, max_length = 64), ("uploadId" = String, Path, description = "S3's name for the upload", min_length = 1), ("key" = String, Query, description = "The key that the upload is stored under"), ("partNumbers" = String, Query, description = "Numbers with commas between them", pattern = "^([1-9][0-9]{0,3}|10000)(,([1-9][0-9]{0,3}|10000))*$")),
     responses((status = 200, description = "Where to PUT them", body = SignedParts), (status = "default", description = "A problem", body = ProblemDetails, content_type = "application/problem+json")),
 )]
 pub(super) async fn sign_batch(
