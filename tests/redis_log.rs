@@ -237,6 +237,28 @@ async fn everything_of_an_idle_feed_expires() {
 }
 
 #[tokio::test]
+async fn a_feed_that_fails_keeps_no_other_from_being_renewed_and_noted() {
+    let server = RedisServer::start().await;
+    let log = server.log(RETENTION);
+    let (broken, summer) = (feed("broken"), feed("summer"));
+    let shard = photoshare_server::log::shard(&broken);
+    for kind in ["meta", "watchers"] {
+        let key = format!("test:{{s{shard:02}}}:{kind}:broken");
+        server.ask::<()>(&["SET", &key, "of another type"]).await.unwrap();
+    }
+    put(&log, "a").await.unwrap();
+    server.age(&summer, Duration::from_hours(23)).await;
+    // More than are under way at once, before the one that is well.
+    let mut watched = vec![broken.clone(); 100];
+    watched.push(summer.clone());
+    log.note(watched.iter().cloned().map(|feed| (feed, 1)).collect()).await.unwrap_err();
+    assert_eq!(server.log(RETENTION).elsewhere(&summer).await.unwrap(), 1);
+    log.renew(watched).await.unwrap_err();
+    let left: i64 = server.ask(&["TTL", "test:{s09}:meta:summer"]).await.unwrap();
+    assert!(left > 3600, "{left} s are left");
+}
+
+#[tokio::test]
 async fn watchers_are_counted_over_all_processes() {
     let server = RedisServer::start().await;
     let (here, there) = (server.log(RETENTION), server.log(RETENTION));

@@ -32,7 +32,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures_util::{TryStreamExt, future, stream};
+use futures_util::{StreamExt, future, stream};
 use jiff::Timestamp;
 use redis::{Cmd, RedisError, Script, ScriptInvocation, streams::StreamRangeReply};
 use tokio::sync::{mpsc, watch};
@@ -245,8 +245,7 @@ impl FeedLog for RedisLog {
     }
 
     async fn renew(&self, watched: Vec<FeedId>) -> Result<(), LogError> {
-        let renewals = stream::iter(watched.into_iter().map(Ok));
-        renewals.try_for_each_concurrent(AT_ONCE, |feed| self.renew_one(feed)).await.map_err(LogError::from)
+        Ok(all_of(watched.into_iter().map(|feed| self.renew_one(feed))).await?)
     }
 
     async fn last_of(&self, key: &ObjectKey, kind: Option<Kind>) -> Result<Option<Arc<Entry>>, LogError> {
@@ -290,6 +289,14 @@ impl Scripts {
             note: Script::new(include_str!("note.lua")),
         }
     }
+}
+
+/// Makes all `calls`, some at once. Those that fail end no other; gives back the first error.
+async fn all_of(
+    calls: impl Iterator<Item = impl Future<Output = Result<(), RedisError>>>,
+) -> Result<(), RedisError> {
+    let answers = stream::iter(calls).buffer_unordered(AT_ONCE);
+    answers.fold(Ok(()), |so_far, answer| future::ready(so_far.and(answer))).await
 }
 
 fn outcome((word, epoch, offset): (String, String, u64), tag: Tag) -> Result<Outcome, LogError> {

@@ -7,11 +7,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures_util::{TryStreamExt, stream};
 use jiff::Timestamp;
 use redis::RedisError;
 
-use super::{AT_ONCE, RedisLog, connection::Connection};
+use super::{RedisLog, all_of, connection::Connection};
 use crate::{
     feed::FeedId,
     log::{FRESH, LogError, Presence},
@@ -28,9 +27,8 @@ pub(super) struct Noted(Mutex<HashMap<FeedId, (usize, i64)>>);
 impl Presence for RedisLog {
     async fn note(&self, here: Vec<(FeedId, usize)>) -> Result<(), LogError> {
         let now = Timestamp::now().as_second();
-        let due = stream::iter(self.noted.due(here, now).into_iter().map(Ok));
-        let noted = due.try_for_each_concurrent(AT_ONCE, |(feed, count)| self.note_one(feed, count, now));
-        Ok(noted.await?)
+        let due = self.noted.due(here, now).into_iter();
+        Ok(all_of(due.map(|(feed, count)| self.note_one(feed, count, now))).await?)
     }
 
     async fn elsewhere(&self, feed: &FeedId) -> Result<usize, LogError> {
