@@ -194,15 +194,19 @@ impl Shards {
     }
 }
 
-/// The number of the feed's shard: CRC-16/XMODEM (the one that Redis Cluster uses) modulo 64.
+/// The number of the feed's shard: CRC-16 modulo 64.
 #[must_use]
 pub fn shard(feed: &FeedId) -> u16 {
-    let crc = feed.as_str().bytes().fold(0_u16, |crc, byte| {
+    crc16(feed.as_str()) % SHARDS
+}
+
+/// CRC-16/XMODEM, the one that Redis Cluster uses.
+fn crc16(text: &str) -> u16 {
+    text.bytes().fold(0, |crc, byte| {
         (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
             if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
         })
-    });
-    crc % SHARDS
+    })
 }
 
 #[cfg(test)]

@@ -5,8 +5,11 @@
 
 use crate::{
     feed::FeedId,
-    log::{SHARDS, Shards, shard},
+    log::{SHARDS, Shards, crc16, shard},
 };
+
+/// The slots of a Redis Cluster.
+const SLOTS: u16 = 16384;
 
 /// What every key of this deployment begins with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,14 +52,24 @@ impl RedisPrefix {
         format!("{}tail", self.of_shard(shard))
     }
 
-    /// What an examination tries things on.
+    /// What an examination tries things on, in shard 0.
     pub(super) fn trial(&self, random: &str) -> String {
         format!("{}trial:{random}", self.of_shard(0))
     }
 
     fn of_shard(&self, shard: u16) -> String {
-        format!("{}{{s{shard:02}}}:", self.0)
+        format!("{}{{{}}}:", self.0, hash_tag(shard))
     }
+}
+
+fn hash_tag(shard: u16) -> String {
+    format!("s{shard:02}")
+}
+
+/// The slot of a Redis Cluster in which everything of `shard` lies.
+/// <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags>
+pub(super) fn slot(shard: u16) -> u16 {
+    crc16(&hash_tag(shard)) % SLOTS
 }
 
 /// The numbers of `shards`.

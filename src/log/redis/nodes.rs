@@ -2,6 +2,7 @@
 //! a node of.
 
 use std::{
+    ops::RangeInclusive,
     sync::{Mutex, MutexGuard},
     time::Duration,
 };
@@ -11,7 +12,7 @@ use redis::{
     aio::MultiplexedConnection, cluster::ClusterClient, from_redis_value,
 };
 
-use super::connection::Connection;
+use super::{connection::Connection, keys};
 
 /// How long making a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -25,15 +26,21 @@ const REDIRECT_WAIT: u64 = 200;
 /// Makes connections.
 pub(super) struct Nodes {
     named: ConnectionInfo,
-    /// The masters of the cluster, as last heard: any of them knows the others when the named one is gone.
-    known: Mutex<Vec<ConnectionInfo>>,
+    /// Who holds what in the cluster, as last heard: any master knows the others when the named one is gone.
+    known: Mutex<Vec<Held>>,
 }
 
 /// Slots, and the master that holds them.
+#[derive(Clone)]
 struct Held {
-    first: u16,
-    last: u16,
+    slots: RangeInclusive<u16>,
     master: ConnectionInfo,
+}
+
+/// A node that answers.
+struct Node {
+    at: ConnectionInfo,
+    connection: MultiplexedConnection,
 }
 
 impl Nodes {
@@ -44,11 +51,10 @@ impl Nodes {
     /// A connection for calls about any feed.
     pub(super) async fn connect(&self) -> Result<Connection, RedisError> {
         let mut node = self.any(ANSWER_TIMEOUT).await?;
-        if !is_of_cluster(&mut node).await? {
-            return Ok(Connection::Server(node));
+        if !self.learn(&mut node).await? {
+            return Ok(Connection::Server(node.connection));
         }
-        self.held(&mut node).await?;
-        let client = ClusterClient::builder(self.known().clone())
+        let client = ClusterClient::builder(self.masters())
             .connection_timeout(CONNECT_TIMEOUT)
             .response_timeout(ANSWER_TIMEOUT)
             .retries(REDIRECTIONS)
@@ -59,47 +65,67 @@ impl Nodes {
         Ok(Connection::Cluster(client.get_async_connection().await?))
     }
 
-    /// A connection of one's own to the server that holds `key`, whose answers may take up to `answer`.
+    /// A connection of one's own to the server that holds `shard`, whose answers may take up to `answer`.
     pub(super) async fn connect_to_holder(
         &self,
-        key: &str,
+        shard: u16,
         answer: Duration,
     ) -> Result<MultiplexedConnection, RedisError> {
         let mut node = self.any(answer).await?;
-        if !is_of_cluster(&mut node).await? {
-            return Ok(node);
+        if !self.learn(&mut node).await? {
+            return Ok(node.connection);
         }
-        let slot: u16 = redis::cmd("CLUSTER").arg("KEYSLOT").arg(key).query_async(&mut node).await?;
-        let held = self.held(&mut node).await?;
-        let holder = held.into_iter().find(|held| (held.first..=held.last).contains(&slot));
+        let holder = self.holder(shard);
         let holder = holder.ok_or((ErrorKind::ClusterConnectionNotFound, "nobody holds the slot"))?;
-        connect(&holder.master, answer).await
+        connect(&holder, answer).await
     }
 
     /// Connects to the named server, or to another node of its cluster.
-    async fn any(&self, answer: Duration) -> Result<MultiplexedConnection, RedisError> {
+    async fn any(&self, answer: Duration) -> Result<Node, RedisError> {
         let mut connected = connect(&self.named, answer).await;
-        let known = self.known().clone();
-        for node in known {
+        let mut at = self.named.clone();
+        for master in self.masters() {
             if connected.is_ok() {
                 break;
             }
-            connected = connect(&node, answer).await.or(connected);
+            connected = connect(&master, answer).await.or(connected);
+            at = master;
         }
-        connected
+        Ok(Node { at, connection: connected? })
     }
 
-    async fn held(&self, node: &mut MultiplexedConnection) -> Result<Vec<Held>, RedisError> {
-        let ranges: Vec<Vec<Value>> = redis::cmd("CLUSTER").arg("SLOTS").query_async(node).await?;
-        let held: Vec<_> = ranges.into_iter().map(|range| self.held_in(range)).collect::<Result<_, _>>()?;
-        *self.known() = held.iter().map(|held| held.master.clone()).collect();
-        Ok(held)
+    /// Learns who holds what, and whether `node` is of a cluster at all.
+    async fn learn(&self, node: &mut Node) -> Result<bool, RedisError> {
+        let in_cluster = is_of_cluster(&mut node.connection).await?;
+        let held = if in_cluster { held(node).await? } else { Vec::new() };
+        *self.known() = held;
+        Ok(in_cluster)
     }
 
+    fn masters(&self) -> Vec<ConnectionInfo> {
+        self.known().iter().map(|held| held.master.clone()).collect()
+    }
+
+    fn holder(&self, shard: u16) -> Option<ConnectionInfo> {
+        let slot = keys::slot(shard);
+        self.known().iter().find(|held| held.slots.contains(&slot)).map(|held| held.master.clone())
+    }
+
+    fn known(&self) -> MutexGuard<'_, Vec<Held>> {
+        self.known.lock().expect("no panic while held")
+    }
+}
+
+async fn held(by: &mut Node) -> Result<Vec<Held>, RedisError> {
+    let ranges: Vec<Vec<Value>> = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut by.connection).await?;
+    ranges.into_iter().map(|range| Held::parse(range, &by.at)).collect()
+}
+
+impl Held {
     /// One range of the answer to CLUSTER SLOTS: first, last, master, replicas; a node is its host, port
-    /// and more. Without a host it is the one that was asked.
+    /// and more. Without a host it is the one that was `asked`.
     /// <https://redis.io/docs/latest/commands/cluster-slots/>
-    fn held_in(&self, range: Vec<Value>) -> Result<Held, RedisError> {
+    fn parse(range: Vec<Value>, asked: &ConnectionInfo) -> Result<Self, RedisError> {
         let mut range = range.into_iter();
         let mut next = || range.next().ok_or((ErrorKind::Parse, "a range of slots without a master"));
         let (first, last) = (from_redis_value(next()?)?, from_redis_value(next()?)?);
@@ -107,24 +133,20 @@ impl Nodes {
         let mut master = master.into_iter();
         let host: Option<String> = from_redis_value(master.next().unwrap_or(Value::Nil))?;
         let port = from_redis_value(master.next().unwrap_or(Value::Nil))?;
-        Ok(Held { first, last, master: self.at(host.filter(|host| !host.is_empty()), port) })
+        Ok(Self { slots: first..=last, master: beside(asked, host.filter(|host| !host.is_empty()), port) })
     }
+}
 
-    /// The named server's settings, at another address.
-    fn at(&self, host: Option<String>, port: u16) -> ConnectionInfo {
-        let address = match self.named.addr().clone() {
-            ConnectionAddr::TcpTls { host: named, insecure, tls_params, .. } => {
-                ConnectionAddr::TcpTls { host: host.unwrap_or(named), port, insecure, tls_params }
-            }
-            ConnectionAddr::Tcp(named, _) => ConnectionAddr::Tcp(host.unwrap_or(named), port),
-            other => other,
-        };
-        self.named.clone().set_addr(address)
-    }
-
-    fn known(&self) -> MutexGuard<'_, Vec<ConnectionInfo>> {
-        self.known.lock().expect("no panic while held")
-    }
+/// The settings of the node `asked`, at another address.
+fn beside(asked: &ConnectionInfo, host: Option<String>, port: u16) -> ConnectionInfo {
+    let address = match asked.addr().clone() {
+        ConnectionAddr::TcpTls { host: same, insecure, tls_params, .. } => {
+            ConnectionAddr::TcpTls { host: host.unwrap_or(same), port, insecure, tls_params }
+        }
+        ConnectionAddr::Tcp(same, _) => ConnectionAddr::Tcp(host.unwrap_or(same), port),
+        other => other,
+    };
+    asked.clone().set_addr(address)
 }
 
 async fn is_of_cluster(node: &mut MultiplexedConnection) -> Result<bool, RedisError> {
@@ -137,4 +159,24 @@ async fn connect(to: &ConnectionInfo, answer: Duration) -> Result<MultiplexedCon
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(Some(answer));
     Client::open(to.clone())?.get_multiplexed_async_connection_with_config(&config).await
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::IntoConnectionInfo;
+
+    use super::*;
+
+    #[test]
+    fn a_node_without_a_host_is_at_that_of_the_one_that_was_asked() {
+        let asked = "redis://10.0.0.2:7001".into_connection_info().unwrap();
+        let text = |text: &str| Value::BulkString(text.into());
+        for (host, address) in
+            [(text("10.0.0.3"), "10.0.0.3:7002"), (text(""), "10.0.0.2:7002"), (Value::Nil, "10.0.0.2:7002")]
+        {
+            let master = Value::Array(vec![host, Value::Int(7002), text("id")]);
+            let held = Held::parse(vec![Value::Int(5), Value::Int(6), master], &asked).unwrap();
+            assert_eq!((held.slots, held.master.addr().to_string().as_str()), (5..=6, address));
+        }
+    }
 }

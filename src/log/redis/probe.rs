@@ -56,7 +56,7 @@ impl RedisSettings {
     /// When the log could not work there.
     pub async fn probe(&self) -> Result<RedisHealth, RedisProbeError> {
         let key = self.prefix.trial(&codec::epoch_text(Epoch::random()));
-        let mut connection = connect(&Nodes::new(self.address.info()), &key).await?;
+        let mut connection = connect(&Nodes::new(self.address.info())).await?;
         let begun = Instant::now();
         let info: String = work("INFO", redis::cmd("INFO").query_async(&mut connection).await)?;
         let round_trip = begun.elapsed();
@@ -66,8 +66,9 @@ impl RedisSettings {
     }
 }
 
-async fn connect(nodes: &Nodes, key: &str) -> Result<MultiplexedConnection, RedisProbeError> {
-    nodes.connect_to_holder(key, ANSWER_TIMEOUT).await.map_err(|error| {
+/// Connects to where trials lie.
+async fn connect(nodes: &Nodes) -> Result<MultiplexedConnection, RedisProbeError> {
+    nodes.connect_to_holder(0, ANSWER_TIMEOUT).await.map_err(|error| {
         // The TLS library's own error is not kept as a type on the way here.
         let of_certificate = error.to_string().contains("certificate");
         if of_certificate { RedisProbeError::Certificate(error) } else { RedisProbeError::Connect(error) }

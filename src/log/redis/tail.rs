@@ -46,8 +46,8 @@ struct Place {
 impl<'a> Reader<'a> {
     /// Connects to the server that holds the first of `shards`: those of one lane lie together.
     pub(super) async fn connect(log: &'a RedisLog, shards: Shards) -> Result<Self, RedisError> {
-        let tail = log.prefix.tail(keys::numbers(shards).next().unwrap_or_default());
-        let mut connection = log.nodes.connect_to_holder(&tail, SILENCE).await?;
+        let first = keys::numbers(shards).next().unwrap_or_default();
+        let mut connection = log.nodes.connect_to_holder(first, SILENCE).await?;
         let id = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await?;
         Ok(Self { log, connection, id, places: BTreeMap::new() })
     }
