@@ -149,6 +149,26 @@ async fn a_node_that_dies_takes_nothing_with_it_but_its_own_feeds() {
 }
 
 #[tokio::test]
+async fn it_is_ready_while_any_master_takes_writes() {
+    let mut cluster = RedisCluster::start().await;
+    let log = cluster.log(RETENTION);
+    log.ping().await.unwrap();
+    for left in [2, 1, 0] {
+        cluster.nodes[left].ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
+        assert_eq!(log.ping().await.is_ok(), left > 0, "{left} take writes");
+    }
+    for node in &cluster.nodes {
+        node.ask::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
+    }
+    cluster.nodes[2].kill();
+    log.ping().await.unwrap();
+    for node in &mut cluster.nodes[..2] {
+        node.kill();
+    }
+    log.ping().await.unwrap_err();
+}
+
+#[tokio::test]
 async fn without_enough_replicas_an_append_is_not_done() {
     let cluster = RedisCluster::start().await;
     let settings = support::redis_server::settings(&cluster.nodes[0].url(), 1);

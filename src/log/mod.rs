@@ -173,7 +173,7 @@ pub trait FeedLog: fmt::Debug + Send + Sync + 'static {
     /// Never because the log is away: a tail waits and resumes with [`Tail::Resync`].
     async fn tail(&self, watched: watch::Receiver<Shards>, told: mpsc::Sender<Tail>) -> Result<(), LogError>;
 
-    /// Whether the log could take an append.
+    /// Whether the log could take an append, be it for a part of the feeds only.
     ///
     /// # Errors
     /// When it is away, or answers but takes none.

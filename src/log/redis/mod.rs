@@ -32,9 +32,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures_util::{StreamExt, future, stream};
+use futures_util::{FutureExt, StreamExt, future, stream};
 use jiff::Timestamp;
-use redis::{Cmd, RedisError, Script, ScriptInvocation, streams::StreamRangeReply};
+use redis::{Cmd, RedisError, Script, ScriptInvocation, Value, streams::StreamRangeReply};
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
@@ -193,6 +193,20 @@ impl RedisLog {
         if got < wanted { Err(AnswerError::Replicas { wanted, got }.into()) } else { Ok(()) }
     }
 
+    /// Shows that an append to `shard` could be made and read.
+    async fn try_out(&self, shard: u16) -> Result<(), LogError> {
+        // Both connections: each may be dead by itself, and shows it only when it is used.
+        let mut get = redis::cmd("GET");
+        get.arg(self.prefix.probe(shard));
+        let read = self.calls.ask(async |mut to: Connection| get.query_async::<Value>(&mut to).await);
+        let written = self.appends.ask(async |mut to: Connection| {
+            self.probe(shard).query_async::<()>(&mut to).await?;
+            self.replicated(shard, &mut to).await
+        });
+        let (_, replicas) = future::try_join(read, written).await?;
+        self.judge_replicas(replicas)
+    }
+
     /// Shows that Redis takes writes: one that is out of memory, can't save or became a replica answers
     /// all the same.
     fn probe(&self, shard: u16) -> Cmd {
@@ -268,14 +282,11 @@ impl FeedLog for RedisLog {
     }
 
     async fn ping(&self) -> Result<(), LogError> {
-        // Both connections: each may be dead by itself, and shows it only when it is used.
-        let read = self.calls.ask(async |mut to: Connection| redis::cmd("PING").query_async(&mut to).await);
-        let written = self.appends.ask(async |mut to: Connection| {
-            self.probe(0).query_async::<()>(&mut to).await?;
-            self.replicated(0, &mut to).await
-        });
-        let ((), replicas) = future::try_join(read, written).await?;
-        self.judge_replicas(replicas)
+        // Connects, after which the masters are known.
+        self.calls.ask(async |_: Connection| Ok(())).await?;
+        // One master of many that is away is no reason to turn everybody away.
+        let tried = self.nodes.shard_of_each().into_iter().map(|shard| self.try_out(shard).boxed());
+        future::select_ok(tried).await.map(|_| ())
     }
 }
 

@@ -2,6 +2,7 @@
 //! a node of.
 
 use std::{
+    collections::HashMap,
     ops::RangeInclusive,
     sync::{Mutex, MutexGuard},
     time::Duration,
@@ -13,6 +14,7 @@ use redis::{
 };
 
 use super::{connection::Connection, keys};
+use crate::log::SHARDS;
 
 /// How long making a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -78,6 +80,14 @@ impl Nodes {
         let holder = self.holder(shard);
         let holder = holder.ok_or((ErrorKind::ClusterConnectionNotFound, "nobody holds the slot"))?;
         connect(&holder, answer).await
+    }
+
+    /// A shard of each master, as last heard; any shard where there is but one server.
+    pub(super) fn shard_of_each(&self) -> Vec<u16> {
+        let by_master: HashMap<_, _> = (0..SHARDS)
+            .filter_map(|shard| self.holder(shard).map(|holder| (holder.addr().to_string(), shard)))
+            .collect();
+        if by_master.is_empty() { vec![0] } else { by_master.into_values().collect() }
     }
 
     /// Connects to the named server, or to another node of its cluster.
