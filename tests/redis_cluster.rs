@@ -17,7 +17,10 @@ use photoshare_server::{
     feed::{FeedId, Kind},
     log::{FeedLog, LogError, Outcome, Presence, Proof, RedisLog, SHARDS, Shards, Tail, shard},
 };
-use support::{RETENTION, appended, entries_after, event, feed, redis_cluster::RedisCluster, second};
+use support::{
+    RETENTION, appended, entries_after, event, feed, redis_cluster::RedisCluster, redis_server::RedisServer,
+    second,
+};
 use tokio::sync::{mpsc, watch};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -146,6 +149,29 @@ async fn a_node_that_dies_takes_nothing_with_it_but_its_own_feeds() {
     assert!(put(&log, &lost, "while it is away").await.is_err());
     cluster.nodes[0].restart().await;
     until_told(&log, &lost, &mut tail).await;
+}
+
+/// The connections to `node` over which scripts were called last.
+async fn callers(node: &RedisServer) -> HashSet<String> {
+    let clients: String = node.ask(&["CLIENT", "LIST"]).await.unwrap();
+    let callers = clients.lines().filter(|client| client.contains(" cmd=eval"));
+    callers.map(|client| client.split(' ').next().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn calls_to_a_dead_node_leave_the_connections_to_the_others_alone() {
+    let mut cluster = RedisCluster::start().await;
+    let log = cluster.log(RETENTION);
+    let (lost, kept) = (feed_on(&cluster, 0).await, feed_on(&cluster, 1).await);
+    put(&log, &kept, "before").await.unwrap();
+    let before = callers(&cluster.nodes[1]).await;
+    assert_eq!(before.len(), 1);
+    cluster.nodes[0].kill();
+    for number in 0..3 {
+        put(&log, &lost, "lost").await.unwrap_err();
+        put(&log, &kept, &format!("{number}")).await.unwrap();
+        assert_eq!(callers(&cluster.nodes[1]).await, before, "after {number}");
+    }
 }
 
 #[tokio::test]

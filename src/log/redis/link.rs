@@ -10,6 +10,9 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use super::{connection::Connection, nodes::Nodes};
 
+/// Calls that fail, without one among them that does not, before a cluster is looked for anew.
+const PATIENCE: u32 = 16;
+
 type Connecting = Shared<BoxFuture<'static, Result<Connection, RedisError>>>;
 
 /// A shared connection. All who need it while it is being made wait for the same attempt, so that many
@@ -23,6 +26,8 @@ pub(super) struct Link {
 struct Current {
     number: u64,
     connecting: Option<Connecting>,
+    /// Calls that failed since the last that did not.
+    failures: u32,
 }
 
 impl Link {
@@ -43,18 +48,33 @@ impl Link {
     }
 
     /// After a failure of the connection (no answer in time is one, and so is a server that became a
-    /// replica) the next caller gets a new one.
+    /// replica) the next caller gets a new one. The one to a cluster connects to single nodes anew by
+    /// itself: it is replaced only when nothing succeeds any more, since all may be elsewhere then.
     async fn ask_once<T>(
         &self,
         ask: impl AsyncFnOnce(Connection) -> Result<T, RedisError>,
     ) -> Result<T, RedisError> {
         let (number, connecting) = self.connecting();
         let connection = connecting.await.inspect_err(|_| self.forget(number))?;
-        ask(connection).await.inspect_err(|error| {
-            if is_of_connection(error) {
-                self.forget(number);
-            }
-        })
+        let in_cluster = matches!(connection, Connection::Cluster(_));
+        let answer = ask(connection).await;
+        let failures = self.count(number, answer.is_err());
+        if let Err(error) = &answer
+            && if in_cluster { failures >= PATIENCE } else { is_of_connection(error) }
+        {
+            self.forget(number);
+        }
+        answer
+    }
+
+    /// How many calls have failed in a row, after one more.
+    fn count(&self, number: u64, failed: bool) -> u32 {
+        let mut current = self.current();
+        if current.number != number {
+            return 0;
+        }
+        current.failures = if failed { current.failures + 1 } else { 0 };
+        current.failures
     }
 
     fn connecting(&self) -> (u64, Connecting) {
@@ -70,7 +90,7 @@ impl Link {
     fn forget(&self, number: u64) {
         let mut current = self.current();
         if current.number == number {
-            *current = Current { number: number + 1, connecting: None };
+            *current = Current { number: number + 1, ..Current::default() };
         }
     }
 
