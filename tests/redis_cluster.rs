@@ -18,7 +18,9 @@ use photoshare_server::{
     log::{FeedLog, LogError, Outcome, Presence, Proof, RedisLog, SHARDS, Shards, Tail, shard},
 };
 use support::{
-    RETENTION, appended, entries_after, event, feed, redis_cluster::RedisCluster, redis_server::RedisServer,
+    RETENTION, appended, entries_after, event, feed,
+    redis_cluster::RedisCluster,
+    redis_server::{RedisServer, free_port, until_readers},
     second,
 };
 use tokio::sync::{mpsc, watch};
@@ -172,6 +174,29 @@ async fn calls_to_a_dead_node_leave_the_connections_to_the_others_alone() {
         put(&log, &kept, &format!("{number}")).await.unwrap();
         assert_eq!(callers(&cluster.nodes[1]).await, before, "after {number}");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_becomes_a_cluster_and_one_again_is_followed() {
+    let server = RedisServer::start().await;
+    let (log, port) = (server.log(RETENTION), server.port);
+    let (one, two) = (feed("one"), feed("two"));
+    let (mut tail, _watched) = follow(&log, Shards(Shards::of(&one).0 | Shards::of(&two).0));
+    until_told(&log, &one, &mut tail).await;
+
+    drop(server);
+    let bus = free_port().to_string();
+    let server = RedisServer::start_on(port, &["--cluster-enabled", "yes", "--cluster-port", &bus]).await;
+    server.ask::<()>(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await.unwrap();
+    until_told(&log, &one, &mut tail).await;
+    until_told(&log, &two, &mut tail).await;
+    until_readers(&server, 2).await;
+
+    drop(server);
+    let server = RedisServer::start_on(port, &[]).await;
+    until_told(&log, &two, &mut tail).await;
+    until_told(&log, &one, &mut tail).await;
+    until_readers(&server, 1).await;
 }
 
 #[tokio::test]

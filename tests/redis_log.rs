@@ -12,7 +12,7 @@ use photoshare_server::{
 };
 use support::{
     RETENTION, appended, entries_after, event, feed,
-    redis_server::{RedisServer, free_port, settings},
+    redis_server::{RedisServer, free_port, settings, until_readers},
     second,
 };
 use tokio::sync::{mpsc, watch};
@@ -104,6 +104,20 @@ async fn a_broken_connection_resumes_with_a_resync() {
         put(&log, &name).await.unwrap();
         until_told_of(&mut tail, &name).await;
     }
+}
+
+#[tokio::test]
+async fn a_tail_of_which_nothing_is_watched_keeps_no_connection() {
+    let server = RedisServer::start().await;
+    let log = server.log(RETENTION);
+    let (mut tail, watched) = tail_of(&log).await;
+    until_readers(&server, 1).await;
+    watched.send_replace(Shards::default());
+    until_readers(&server, 0).await;
+    watched.send_replace(Shards::of(&feed("summer")));
+    until_resync(&mut tail).await;
+    put(&log, "a").await.unwrap();
+    until_told_of(&mut tail, "a").await;
 }
 
 #[tokio::test]

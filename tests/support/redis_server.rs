@@ -125,6 +125,20 @@ pub fn settings(url: &str, wait_replicas: usize) -> RedisSettings {
     }
 }
 
+/// Waits until so many connections read tails at `server`.
+pub async fn until_readers(server: &RedisServer, wanted: usize) {
+    let counted = async {
+        loop {
+            let clients: String = server.ask(&["CLIENT", "LIST"]).await.unwrap();
+            if clients.matches(" cmd=xread ").count() == wanted {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), counted).await.expect("readers come and go");
+}
+
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -39,6 +39,12 @@ struct Held {
     master: ConnectionInfo,
 }
 
+/// A connection of one's own to the server that holds a shard.
+pub(super) struct Holder {
+    pub(super) connection: MultiplexedConnection,
+    pub(super) in_cluster: bool,
+}
+
 /// A node that answers.
 struct Node {
     at: ConnectionInfo,
@@ -68,18 +74,20 @@ impl Nodes {
     }
 
     /// A connection of one's own to the server that holds `shard`, whose answers may take up to `answer`.
-    pub(super) async fn connect_to_holder(
-        &self,
-        shard: u16,
-        answer: Duration,
-    ) -> Result<MultiplexedConnection, RedisError> {
+    pub(super) async fn connect_to_holder(&self, shard: u16, answer: Duration) -> Result<Holder, RedisError> {
         let mut node = self.any(answer).await?;
         if !self.learn(&mut node).await? {
-            return Ok(node.connection);
+            return Ok(Holder { connection: node.connection, in_cluster: false });
         }
         let holder = self.holder(shard);
         let holder = holder.ok_or((ErrorKind::ClusterConnectionNotFound, "nobody holds the slot"))?;
-        connect(&holder, answer).await
+        Ok(Holder { connection: connect(&holder, answer).await?, in_cluster: true })
+    }
+
+    /// Whether they are those of a Redis Cluster.
+    pub(super) async fn are_a_cluster(&self) -> Result<bool, RedisError> {
+        let mut node = self.any(ANSWER_TIMEOUT).await?;
+        self.learn(&mut node).await
     }
 
     /// A shard of each master, as last heard; any shard where there is but one server.

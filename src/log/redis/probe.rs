@@ -68,7 +68,8 @@ impl RedisSettings {
 
 /// Connects to where trials lie.
 async fn connect(nodes: &Nodes) -> Result<MultiplexedConnection, RedisProbeError> {
-    nodes.connect_to_holder(0, ANSWER_TIMEOUT).await.map_err(|error| {
+    let holder = nodes.connect_to_holder(0, ANSWER_TIMEOUT).await;
+    holder.map(|holder| holder.connection).map_err(|error| {
         // The TLS library's own error is not kept as a type on the way here.
         let of_certificate = error.to_string().contains("certificate");
         if of_certificate { RedisProbeError::Certificate(error) } else { RedisProbeError::Connect(error) }

@@ -15,7 +15,7 @@ use redis::{
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::{RedisLog, codec, connection::Connection, keys, lanes::Watched};
+use super::{RedisLog, codec, connection::Connection, keys, lanes::Watched, nodes::Holder};
 use crate::log::{Shards, Tail};
 
 /// Entries of a shard that one read brings.
@@ -33,6 +33,7 @@ pub(super) struct Reader<'a> {
     connection: MultiplexedConnection,
     /// The connection's id: another one interrupts it by that.
     id: i64,
+    pub(super) in_cluster: bool,
     places: BTreeMap<u16, Place>,
 }
 
@@ -47,9 +48,9 @@ impl<'a> Reader<'a> {
     /// Connects to the server that holds the first of `shards`: those of one lane lie together.
     pub(super) async fn connect(log: &'a RedisLog, shards: Shards) -> Result<Self, RedisError> {
         let first = keys::numbers(shards).next().unwrap_or_default();
-        let mut connection = log.nodes.connect_to_holder(first, SILENCE).await?;
+        let Holder { mut connection, in_cluster } = log.nodes.connect_to_holder(first, SILENCE).await?;
         let id = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await?;
-        Ok(Self { log, connection, id, places: BTreeMap::new() })
+        Ok(Self { log, connection, id, in_cluster, places: BTreeMap::new() })
     }
 
     /// From now on reads `shards`. Gives back those that were not read so far: they are read from their
@@ -73,12 +74,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Waits for what follows, or until there is more to watch.
-    pub(super) async fn read(&self, watched: &mut Watched) -> Result<Option<StreamReadReply>, RedisError> {
+    pub(super) async fn read(&self, watched: &mut Watched) -> Result<StreamReadReply, RedisError> {
         let read_shards = together(self.places.keys());
-        if self.places.is_empty() {
-            watched.more_than(read_shards).await;
-            return Ok(None);
-        }
         let mut read = redis::cmd("XREAD");
         read.arg("COUNT").arg(COUNT).arg("BLOCK").arg(BLOCK.as_secs() * 1000).arg("STREAMS");
         for shard in self.places.keys() {
