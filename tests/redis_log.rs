@@ -289,13 +289,15 @@ async fn watchers_are_counted_over_all_processes() {
 }
 
 #[tokio::test]
-async fn what_dead_processes_noted_is_removed() {
+async fn what_dead_processes_noted_does_not_count_and_is_removed() {
     let server = RedisServer::start().await;
     let (here, there) = (server.log(RETENTION), server.log(RETENTION));
     let summer = feed("summer");
     there.note(vec![(summer.clone(), 4)]).await.unwrap();
     let watchers = "test:{s09}:watchers:summer";
-    server.ask::<()>(&["HSET", watchers, "dead", "3 100", "odd", "x"]).await.unwrap();
+    let odd = ["dead", "3 100", "odd", "x", "none", "x 99999999999", "never", "3"];
+    server.ask::<()>(&[&["HSET", watchers][..], &odd].concat()).await.unwrap();
+    assert_eq!(here.elsewhere(&summer).await.unwrap(), 4);
     here.note(vec![(summer.clone(), 1)]).await.unwrap();
     assert_eq!(server.ask::<usize>(&["HLEN", watchers]).await.unwrap(), 2);
     assert_eq!(here.elsewhere(&summer).await.unwrap(), 4);

@@ -84,6 +84,7 @@ struct Scripts {
     end: Script,
     renew: Script,
     note: Script,
+    elsewhere: Script,
 }
 
 /// What Redis answered makes no sense, or is not enough.
@@ -297,7 +298,8 @@ impl Scripts {
             read: Script::new(concat!(include_str!("open.lua"), include_str!("read.lua"))),
             end: Script::new(concat!(include_str!("open.lua"), include_str!("end.lua"))),
             renew: Script::new(concat!(include_str!("open.lua"), include_str!("renew.lua"))),
-            note: Script::new(include_str!("note.lua")),
+            note: Script::new(concat!(include_str!("watchers.lua"), include_str!("note.lua"))),
+            elsewhere: Script::new(concat!(include_str!("watchers.lua"), include_str!("elsewhere.lua"))),
         }
     }
 }

@@ -1,5 +1,5 @@
--- Notes how many watch a feed in one process. KEYS: watchers.
-local process, count, now, oldest, fresh = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+-- Notes how many watch a feed in one process.
+local count = ARGV[3]
 
 if count == '0' then
   redis.call('HDEL', KEYS[1], process)
@@ -10,8 +10,7 @@ end
 -- As long as others note, what dead processes left behind does not expire.
 local notes = redis.call('HGETALL', KEYS[1])
 for i = 1, #notes, 2 do
-  local at = tonumber(string.match(notes[i + 1], ' (%d+)$'))
-  if not at or at < tonumber(oldest) then
+  if not count_of(notes[i + 1]) then
     redis.call('HDEL', KEYS[1], notes[i])
   end
 end

@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use redis::RedisError;
+use redis::{RedisError, Script, ScriptInvocation};
 
 use super::{RedisLog, all_of, connection::Connection};
 use crate::{
@@ -32,23 +32,24 @@ impl Presence for RedisLog {
     }
 
     async fn elsewhere(&self, feed: &FeedId) -> Result<usize, LogError> {
-        let mut ask = redis::cmd("HGETALL");
-        ask.arg(self.prefix.watchers(feed));
-        let notes: HashMap<String, String> =
-            self.calls.ask(async |mut to: Connection| ask.query_async(&mut to).await).await?;
-        let oldest = oldest_fresh(Timestamp::now().as_second());
-        let others = notes.iter().filter(|(process, _)| **process != self.process);
-        Ok(others.filter_map(|(_, note)| fresh_count(note, oldest)).sum())
+        let call = self.call_about_watchers(&self.scripts.elsewhere, feed);
+        Ok(self.calls.ask(async |mut to: Connection| call.invoke_async(&mut to).await).await?)
     }
 }
 
 impl RedisLog {
     async fn note_one(&self, feed: FeedId, count: usize, now: i64) -> Result<(), RedisError> {
-        let mut call = self.scripts.note.key(self.prefix.watchers(&feed));
-        call.arg(&self.process).arg(count).arg(now).arg(oldest_fresh(now)).arg(FRESH.as_secs());
+        let mut call = self.call_about_watchers(&self.scripts.note, &feed);
+        call.arg(count);
         self.calls.ask::<()>(async |mut to: Connection| call.invoke_async(&mut to).await).await?;
         self.noted.took(feed, count, now);
         Ok(())
+    }
+
+    fn call_about_watchers<'a>(&self, script: &'a Script, feed: &FeedId) -> ScriptInvocation<'a> {
+        let mut call = script.key(self.prefix.watchers(feed));
+        call.arg(&self.process).arg(FRESH.as_secs());
+        call
     }
 }
 
@@ -76,18 +77,8 @@ impl Noted {
     }
 }
 
-fn oldest_fresh(now: i64) -> i64 {
-    now - seconds(FRESH)
-}
-
 fn seconds(span: Duration) -> i64 {
     i64::try_from(span.as_secs()).unwrap_or(i64::MAX)
-}
-
-fn fresh_count(note: &str, oldest: i64) -> Option<usize> {
-    let (count, at) = note.split_once(' ')?;
-    at.parse::<i64>().ok().filter(|at| *at >= oldest)?;
-    count.parse().ok()
 }
 
 #[cfg(test)]
@@ -112,12 +103,5 @@ mod tests {
         assert_eq!(due(&[("a", 1), ("b", 3)], 115), [said("a", 1)]);
         assert_eq!(due(&[("a", 1)], 116), [said("b", 0)]);
         assert_eq!(due(&[("a", 1)], 117), []);
-    }
-
-    #[test]
-    fn what_is_old_or_odd_does_not_count() {
-        for (note, count) in [("3 100", Some(3)), ("3 99", None), ("x 100", None), ("3", None)] {
-            assert_eq!(fresh_count(note, 100), count, "{note}");
-        }
     }
 }
