@@ -219,6 +219,15 @@ async fn a_redis_that_answers_but_can_not_be_written_to_is_not_ready() {
 }
 
 #[tokio::test]
+async fn an_examination_says_what_failed_first() {
+    let server = RedisServer::start().await;
+    settings(&server.url(), 0).probe().await.unwrap();
+    server.ask::<()>(&["REPLICAOF", "127.0.0.1", "1"]).await.unwrap();
+    let refused = settings(&server.url(), 0).probe().await.unwrap_err().to_string();
+    assert!(refused.contains("a script"), "{refused}");
+}
+
+#[tokio::test]
 async fn an_entry_that_can_not_be_read_is_lost_and_holds_up_nobody() {
     let server = RedisServer::start().await;
     let log = server.log(RETENTION);

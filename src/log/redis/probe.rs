@@ -61,8 +61,8 @@ impl RedisSettings {
         let info: String = work("INFO", redis::cmd("INFO").query_async(&mut connection).await)?;
         let round_trip = begun.elapsed();
         let worked = write_and_read(&mut connection, &key).await;
-        work("DEL", redis::cmd("DEL").arg(&key).query_async::<()>(&mut connection).await)?;
-        worked.map(|()| health(&info, round_trip))
+        let removed = work("DEL", redis::cmd("DEL").arg(&key).query_async::<()>(&mut connection).await);
+        worked.and(removed).map(|()| health(&info, round_trip))
     }
 }
 
