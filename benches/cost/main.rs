@@ -80,6 +80,14 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// All steps, or those that `BENCH_RATES` names.
+fn rates() -> anyhow::Result<Vec<u32>> {
+    match std::env::var("BENCH_RATES") {
+        Ok(named) => Ok(named.split(',').map(str::parse).collect::<Result<_, _>>()?),
+        Err(_) => Ok(RATES.to_vec()),
+    }
+}
+
 fn kinds(words: &[String]) -> impl Iterator<Item = Kind> {
     let ours_alone = words.iter().any(|word| word == "ours");
     [Kind::PhotoShare, Kind::Node].into_iter().filter(move |kind| !ours_alone || *kind == Kind::PhotoShare)
@@ -111,7 +119,7 @@ async fn ladder(size: usize, words: &[String], verdict: &mut Verdict) -> anyhow:
     println!("\n## {CLIENTS} clients in one feed, events of {size} bytes\n");
     println!("| events/s | server | deliveries/s | CPU per delivery | p50 | p99 | missing | frame |");
     println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
-    for rate in RATES {
+    for rate in rates()? {
         for kind in kinds(words) {
             let order = Order { feeds: 1, rate, events: rate * seconds, size };
             let server = Server::start(kind)?;
