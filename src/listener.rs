@@ -91,19 +91,20 @@ impl Severable {
     fn stream(self: Pin<&mut Self>) -> Pin<&mut TcpStream> {
         Pin::new(&mut self.get_mut().stream)
     }
-
-    fn writable(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        unless_cut(&mut self.cut_write, context)
-    }
 }
 
-fn unless_cut(
+/// Waits for the cut beside the stream. What the stream does at once is not asked about: it is the one that
+/// waits whom nobody else can reach, and whoever is cut waits for its peer's next word at least.
+fn unless_cut<T>(
+    done: Poll<io::Result<T>>,
     cut: &mut Pin<Box<WaitForCancellationFutureOwned>>,
     context: &mut Context<'_>,
-) -> io::Result<()> {
-    match cut.as_mut().poll(context) {
-        Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),
-        Poll::Pending => Ok(()),
+) -> Poll<io::Result<T>> {
+    match done {
+        Poll::Pending if cut.as_mut().poll(context).is_ready() => {
+            Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
+        }
+        done => done,
     }
 }
 
@@ -131,15 +132,15 @@ impl AsyncRead for Severable {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        unless_cut(&mut self.cut_read, cx)?;
-        self.stream().poll_read(cx, buf)
+        let read = self.as_mut().stream().poll_read(cx, buf);
+        unless_cut(read, &mut self.cut_read, cx)
     }
 }
 
 impl AsyncWrite for Severable {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.writable(cx)?;
-        or_gone(self.stream().poll_write(cx, buf), buf.len())
+        let written = self.as_mut().stream().poll_write(cx, buf);
+        unless_cut(or_gone(written, buf.len()), &mut self.cut_write, cx)
     }
 
     fn poll_write_vectored(
@@ -147,16 +148,15 @@ impl AsyncWrite for Severable {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.writable(cx)?;
-        or_gone(self.stream().poll_write_vectored(cx, bufs), bufs.iter().map(|buf| buf.len()).sum())
+        let written = self.as_mut().stream().poll_write_vectored(cx, bufs);
+        unless_cut(or_gone(written, bufs.iter().map(|buf| buf.len()).sum()), &mut self.cut_write, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.writable(cx)?;
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stream().poll_flush(cx)
     }
 

@@ -9,7 +9,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing::Level;
 use tracing_subscriber::{
     EnvFilter, Layer,
-    filter::{FilterExt, filter_fn},
+    filter::{FilterExt, LevelFilter, filter_fn},
     layer::SubscriberExt,
     util::SubscriberInitExt,
 };
@@ -27,7 +27,9 @@ const OURS: &str = "photoshare";
 pub fn init(format: LogFormat) -> anyhow::Result<PrometheusHandle> {
     let said = std::env::var("RUST_LOG").unwrap_or_default();
     let said = if said.is_empty() { "info".to_owned() } else { said };
-    let discreet = filter_fn(|about| about.target().starts_with(OURS) || *about.level() <= Level::WARN);
+    let discreet = filter_fn(|about| about.target().starts_with(OURS) || *about.level() <= Level::WARN)
+        // It leaves the level to the other filter. Without a hint every trace of every crate is asked about.
+        .with_max_level_hint(LevelFilter::TRACE);
     let filter = EnvFilter::try_new(&said)?.and(discreet);
     let lines = match format {
         LogFormat::Json => tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr).boxed(),
