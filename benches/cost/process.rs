@@ -27,6 +27,13 @@ pub struct Server {
     address: SocketAddr,
 }
 
+/// Processor time, in user space and in the kernel.
+#[derive(Debug, Clone, Copy)]
+pub struct Cpu {
+    pub user: Duration,
+    pub kernel: Duration,
+}
+
 /// Keeps this process away from the server's core.
 pub fn pin_load() -> anyhow::Result<()> {
     let pid = std::process::id().to_string();
@@ -67,18 +74,30 @@ impl Server {
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
     }
 
-    /// Used since `before`, in user space and in the kernel.
-    pub fn cpu_since(&self, before: Duration) -> anyhow::Result<Duration> {
-        Ok(self.cpu()?.saturating_sub(before))
-    }
-
-    /// Used so far, in user space and in the kernel.
-    pub fn cpu(&self) -> anyhow::Result<Duration> {
+    /// Used so far.
+    pub fn cpu(&self) -> anyhow::Result<Cpu> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         // The name, in parentheses, may hold spaces; the times are the 12th and 13th field after it.
         let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-        let ticks: u32 = fields[11].parse::<u32>()? + fields[12].parse::<u32>()?;
-        Ok(Duration::from_secs(1) * ticks / TICKS)
+        let time = |field: &str| anyhow::Ok(Duration::from_secs(1) * field.parse()? / TICKS);
+        Ok(Cpu { user: time(fields[11])?, kernel: time(fields[12])? })
+    }
+
+    /// Used since `before`.
+    pub fn cpu_since(&self, before: Cpu) -> anyhow::Result<Cpu> {
+        let Cpu { user, kernel } = self.cpu()?;
+        Ok(Cpu { user: user.saturating_sub(before.user), kernel: kernel.saturating_sub(before.kernel) })
+    }
+}
+
+impl Cpu {
+    pub fn all(self) -> Duration {
+        self.user + self.kernel
+    }
+
+    /// Of one out of `count`.
+    pub fn each(self, count: f64) -> Self {
+        Self { user: self.user.div_f64(count), kernel: self.kernel.div_f64(count) }
     }
 }
 
@@ -95,5 +114,12 @@ impl fmt::Display for Kind {
             Self::PhotoShare => "PhotoShare",
             Self::Node => "Node",
         })
+    }
+}
+
+impl fmt::Display for Cpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let micros = |time: Duration| time.as_nanos() as f64 / 1e3;
+        write!(f, "{:.2} µs ({:.2} + {:.2})", micros(self.all()), micros(self.user), micros(self.kernel))
     }
 }

@@ -132,7 +132,7 @@ async fn publish(log: &dyn FeedLog, order: &Order) -> anyhow::Result<()> {
 fn photo(feed: &FeedId, number: u32, due: Timestamp, size: usize) -> anyhow::Result<FeedEvent> {
     let kind = if size > 1000 { Kind::Uploaded } else { Kind::Removed };
     // A URL holds the key once more.
-    let filler = if size > 1000 { (size - 1000) / 2 } else { size - 192 };
+    let filler = if size > 1000 { (size - 962) / 2 } else { size - 192 };
     let name = format!("{number:010}-{:016}-{}.jpg", due.as_microsecond(), "n".repeat(filler));
     Ok(FeedEvent {
         kind,

@@ -29,7 +29,8 @@ struct Step {
 
 impl Verdict {
     pub fn note_step(&mut self, kind: Kind, size: usize, rate: u32, figures: &Figures) {
-        let Figures { per_second, cpu, p99, .. } = *figures;
+        let Figures { per_second, p99, .. } = *figures;
+        let cpu = figures.cpu.all();
         let sustained = figures.sustained(rate, CLIENTS);
         self.steps.push(Step { kind, size, rate, per_second, cpu, p99, sustained });
     }

@@ -1,7 +1,7 @@
 //! What the hub holds of one watched feed.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -30,7 +30,8 @@ pub(super) struct FeedWatch {
     reading: bool,
     /// Counts the reads for single subscribers.
     reads: u64,
-    subscribers: HashMap<u64, Place>,
+    /// By their ids, so that telling them can go on where it stopped.
+    subscribers: BTreeMap<u64, Place>,
     /// Those who are about to subscribe.
     held: HashSet<u64>,
 }
@@ -59,6 +60,8 @@ pub(super) struct Wants {
     /// For which subscriber, by which read, after what.
     pub(super) read_for: Vec<(u64, u64, Cursor)>,
     pub(super) full: bool,
+    /// The first of those whose turn has not come.
+    pub(super) next: Option<u64>,
 }
 
 impl FeedWatch {
@@ -70,7 +73,7 @@ impl FeedWatch {
             missed: false,
             reading: false,
             reads: 0,
-            subscribers: HashMap::new(),
+            subscribers: BTreeMap::new(),
             held: HashSet::new(),
         }
     }
@@ -179,8 +182,8 @@ impl FeedWatch {
         }
     }
 
-    /// Tells everybody what they can take.
-    pub(super) fn flush(&mut self, feed: &FeedId, patience: Duration) -> Wants {
+    /// Tells subscribers what they can take, from the one with the id `from` on, and counts `turns` down.
+    pub(super) fn flush(&mut self, feed: &FeedId, patience: Duration, from: u64, turns: &mut usize) -> Wants {
         let mut wants = Wants::default();
         let Some(end) = self.end else { return wants };
         if self.missed && !self.reading {
@@ -188,24 +191,31 @@ impl FeedWatch {
             self.reading = true;
             wants.read_feed = Some(end);
         }
-        let (window, reads) = (&self.window, &mut self.reads);
-        self.subscribers.retain(|id, place| match place.tell(feed, window, end) {
-            Ok(Progress::UpToDate) => true,
-            Ok(Progress::NeedsLog) => {
-                if place.reading.is_none() {
-                    *reads += 1;
-                    place.reading = Some(*reads);
-                    wants.read_for.push((*id, *reads, place.position));
+        let mut gone = Vec::new();
+        for (&id, place) in self.subscribers.range_mut(from..) {
+            let Some(left) = turns.checked_sub(1) else {
+                wants.next = Some(id);
+                break;
+            };
+            *turns = left;
+            match place.tell(feed, &self.window, end) {
+                Ok(Progress::UpToDate) => {}
+                Ok(Progress::NeedsLog) if place.reading.is_some() => {}
+                Ok(Progress::NeedsLog) => {
+                    self.reads += 1;
+                    place.reading = Some(self.reads);
+                    wants.read_for.push((id, self.reads, place.position));
                 }
-                true
+                Err(Refused::Full) => {
+                    wants.full = true;
+                    place.wait(patience);
+                }
+                Err(Refused::Gone) => gone.push(id),
             }
-            Err(Refused::Full) => {
-                wants.full = true;
-                place.wait(patience);
-                true
-            }
-            Err(Refused::Gone) => false,
-        });
+        }
+        for id in gone {
+            self.subscribers.remove(&id);
+        }
         wants
     }
 
@@ -349,7 +359,8 @@ mod tests {
     fn an_answer_that_comes_after_the_log_began_anew_moves_nobody_back() {
         let (feed, told) = (FeedId::parse("summer").unwrap(), Arc::new(Told::default()));
         let mut watch = FeedWatch::new(1);
-        let flush = |watch: &mut FeedWatch| watch.flush(&feed, Duration::from_secs(30));
+        let flush =
+            |watch: &mut FeedWatch| watch.flush(&feed, Duration::from_secs(30), 0, &mut { usize::MAX });
         let old = Cursor { offset: 7, ..Cursor::start(Epoch::random()) };
         watch.subscribe(1, old, Arc::new(Told::default()));
         watch.subscribe(2, Cursor { offset: 3, ..old }, told.clone());
@@ -368,5 +379,24 @@ mod tests {
         watch.hear(next(&mut end));
         flush(&mut watch);
         assert_eq!(*told.0.lock().unwrap(), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn whoever_waits_for_a_turn_is_told_all_the_same() {
+        let (feed, mut end) = (FeedId::parse("summer").unwrap(), Cursor::start(Epoch::random()));
+        let mut watch = FeedWatch::new(1);
+        let told: Vec<_> = (0..10).map(|_| Arc::new(Told::default())).collect();
+        for (id, told) in (1..).zip(&told) {
+            watch.subscribe(id, end, told.clone());
+        }
+        watch.hear(next(&mut end));
+        let mut rounds = 0;
+        let mut from = Some(0);
+        while let Some(next) = from {
+            rounds += 1;
+            from = watch.flush(&feed, Duration::from_secs(30), next, &mut 4).next;
+        }
+        assert_eq!(rounds, 3);
+        assert!(told.iter().all(|told| *told.0.lock().unwrap() == [1]));
     }
 }

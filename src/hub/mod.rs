@@ -20,7 +20,7 @@ use std::{
 
 use tokio::{
     sync::{Notify, Semaphore, mpsc},
-    task::JoinSet,
+    task::{JoinSet, yield_now},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -33,6 +33,9 @@ use feed_watch::{FeedWatch, Wants};
 use pace::Pace;
 use shards::WatchedShards;
 
+/// Subscribers that are told before their connections may write: what one was told is then still in the
+/// processor's cache, and memory that one has used serves the next.
+const TURNS: usize = 64;
 /// Entries that one read of the log brings.
 const READ_LIMIT: usize = 256;
 /// Entries that one read for a single subscriber brings: there may be many that are behind, and each holds
@@ -181,8 +184,10 @@ impl Hub {
                 biased;
                 () = stop.cancelled() => return,
                 () = pace.due() => {
-                    let behind = self.flush(&mut reads);
-                    pace.flushed(behind);
+                    pace.begin();
+                    if self.flush(&mut reads).await {
+                        pace.try_again();
+                    }
                 }
                 Some(item) = tail.recv() => {
                     self.hear(item);
@@ -228,24 +233,44 @@ impl Hub {
 
     /// Tells every subscriber what it can take; starts the reads of the log that are needed. Whether
     /// somebody is still behind.
-    fn flush(&self, reads: &mut JoinSet<Answer>) -> bool {
+    async fn flush(&self, reads: &mut JoinSet<Answer>) -> bool {
         let dirty: Vec<_> = self.dirty().drain().collect();
-        let mut behind = false;
-        let mut feeds = self.feeds();
+        let (mut behind, mut turns) = (false, TURNS);
         for feed in dirty {
-            let Some(watch) = feeds.get_mut(&feed) else { continue };
-            let Wants { read_feed, read_for, full } = watch.flush(&feed, self.patience);
-            if full {
-                behind = true;
-                self.dirty().insert(feed.clone());
-            }
-            let purposes =
-                read_for.into_iter().map(|(id, number, after)| (For::Subscriber(id, number), after));
-            for (purpose, after) in read_feed.map(|after| (For::Feed, after)).into_iter().chain(purposes) {
-                self.read(reads, (feed.clone(), watch.generation), purpose, after);
+            let mut next = Some(0);
+            while let Some(from) = next {
+                let full;
+                (full, next) = self.flush_some(&feed, from, &mut turns, reads);
+                behind |= full;
+                if turns == 0 {
+                    yield_now().await;
+                    turns = TURNS;
+                }
             }
         }
         behind
+    }
+
+    /// Goes on in `feed` with the subscriber `from`, until all `turns` are taken. Whether somebody was full,
+    /// and whose turn is next.
+    fn flush_some(
+        &self,
+        feed: &FeedId,
+        from: u64,
+        turns: &mut usize,
+        reads: &mut JoinSet<Answer>,
+    ) -> (bool, Option<u64>) {
+        let mut feeds = self.feeds();
+        let Some(watch) = feeds.get_mut(feed) else { return (false, None) };
+        let Wants { read_feed, read_for, full, next } = watch.flush(feed, self.patience, from, turns);
+        if full {
+            self.dirty().insert(feed.clone());
+        }
+        let purposes = read_for.into_iter().map(|(id, number, after)| (For::Subscriber(id, number), after));
+        for (purpose, after) in read_feed.map(|after| (For::Feed, after)).into_iter().chain(purposes) {
+            self.read(reads, (feed.clone(), watch.generation), purpose, after);
+        }
+        (full, next)
     }
 
     fn read(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// The least time between two deliveries.
+/// The least time from the beginning of a delivery to that of the next.
 const TICK: Duration = Duration::from_millis(10);
 
 /// Knows when to deliver next.
@@ -22,11 +22,15 @@ impl Pace {
         self.next.get_or_insert(self.earliest.map_or(now, |earliest| earliest.max(now)));
     }
 
-    /// Everything that could be was delivered; `behind` says that somebody was full.
-    pub(super) fn flushed(&mut self, behind: bool) {
-        let next = Instant::now() + TICK;
-        self.earliest = Some(next);
-        self.next = behind.then_some(next);
+    /// A delivery begins. It may take longer than a tick.
+    pub(super) fn begin(&mut self) {
+        self.next = None;
+        self.earliest = Some(Instant::now() + TICK);
+    }
+
+    /// Somebody was full.
+    pub(super) fn try_again(&mut self) {
+        self.next = Some(Instant::now() + TICK);
     }
 
     /// Waits until it is time; for ever when there is nothing to do.

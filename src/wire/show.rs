@@ -1,9 +1,6 @@
 //! Entries of the log, as clients see them: with a signed URL, made when it is handed out.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -12,18 +9,30 @@ use serde_json::value::RawValue;
 use super::Named;
 use crate::{
     bucket::{Base, Bucket},
-    feed::{Cursor, Kind, Sequencer},
+    feed::{Cursor, FeedId, Kind, Sequencer},
     log::Entry,
 };
 
-/// Entries kept ready. When they are full they are dropped as a whole: making one anew is cheap.
+/// Entries kept ready. One that takes the place of another costs no more than making that one anew.
 const KEPT: usize = 4096;
+/// Bases under which an entry is kept ready.
+const BASES: usize = 8;
 
 /// Shows entries, each encoded once for everybody who reaches the bucket under the same base.
 #[derive(Debug)]
 pub struct Showcase {
     bucket: Bucket,
-    ready: Mutex<HashMap<(Cursor, Base), (i64, Shown)>>,
+    /// Their places are given by their tags, which are random.
+    ready: Mutex<Vec<Option<Ready>>>,
+}
+
+/// An entry in the period for which its URLs are signed.
+#[derive(Debug)]
+struct Ready {
+    feed: FeedId,
+    cursor: Cursor,
+    period: i64,
+    shown: Vec<(Base, Shown)>,
 }
 
 /// An entry as clients see it.
@@ -75,7 +84,8 @@ impl Showcase {
     /// Shows the photos of `bucket`.
     #[must_use]
     pub fn new(bucket: Bucket) -> Self {
-        Self { bucket, ready: Mutex::default() }
+        let ready = std::iter::repeat_with(|| None).take(KEPT).collect();
+        Self { bucket, ready: Mutex::new(ready) }
     }
 
     /// The bucket whose photos are shown.
@@ -88,17 +98,21 @@ impl Showcase {
     #[must_use]
     pub fn show(&self, entry: &Entry, base: &Base, now: Timestamp) -> Shown {
         let period = self.bucket.view_period(now);
-        let place = (entry.cursor, base.clone());
         let mut ready = self.ready.lock().expect("no panic while held");
-        if let Some((_, shown)) = ready.get(&place).filter(|(made, _)| *made == period) {
+        let place = &mut ready[entry.cursor.tag.0 as usize % KEPT];
+        if !place.as_ref().is_some_and(|ready| ready.is(entry, period)) {
+            *place = None;
+        }
+        let Ready { shown, .. } = place.get_or_insert_with(|| Ready::new(entry, period));
+        if let Some((_, shown)) = shown.iter().find(|(known, _)| known == base) {
             return shown.clone();
         }
-        let shown = Shown { event: entry.event.kind.name(), data: self.encode(entry, base, now) };
-        if ready.len() >= KEPT {
-            ready.clear();
+        let new = Shown { event: entry.event.kind.name(), data: self.encode(entry, base, now) };
+        if shown.len() >= BASES {
+            shown.clear();
         }
-        ready.insert(place, (period, shown.clone()));
-        shown
+        shown.push((base.clone(), new.clone()));
+        new
     }
 
     fn encode(&self, entry: &Entry, base: &Base, now: Timestamp) -> Arc<RawValue> {
@@ -129,8 +143,74 @@ impl Showcase {
     }
 }
 
+impl Ready {
+    fn new(entry: &Entry, period: i64) -> Self {
+        Self { feed: entry.feed().clone(), cursor: entry.cursor, period, shown: Vec::with_capacity(1) }
+    }
+
+    fn is(&self, entry: &Entry, period: i64) -> bool {
+        self.cursor == entry.cursor && self.period == period && self.feed == *entry.feed()
+    }
+}
+
 impl From<Shown> for Named {
     fn from(shown: Shown) -> Self {
         Self { event: shown.event, data: shown.data }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        bucket::Lives,
+        feed::{Epoch, FeedEvent, KeyPrefix, ObjectKey, Photo, Tag},
+        queue::scripted::{Sqs, nothing},
+    };
+
+    async fn showcase() -> Showcase {
+        let lives = Lives { view: Duration::from_hours(1), upload_max: Duration::from_hours(1) };
+        let sqs = Sqs::new(|_| nothing());
+        Showcase::new(Bucket::connect(&sqs.sdk(), "photos", KeyPrefix::default(), lives).await.unwrap())
+    }
+
+    fn entry(feed: &str, cursor: Cursor) -> Entry {
+        let key = ObjectKey::parse(&KeyPrefix::default(), &format!("{feed}/a.jpg")).unwrap();
+        let (event_name, photo) = ("ObjectCreated:Put".into(), Photo::default());
+        let event =
+            FeedEvent { kind: Kind::Uploaded, key, event_name, event_time: None, sequencer: None, photo };
+        Entry { cursor, previous: Tag(0), event }
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_ready_is_shown_only_where_it_belongs() {
+        let (showcase, now) = (showcase().await, Timestamp::now());
+        let later = now + jiff::SignedDuration::from_hours(1);
+        let first = Cursor { offset: 1, tag: Tag(7), ..Cursor::start(Epoch::random()) };
+        let near = Base { origin: "http://near".into(), path: "".into() };
+        let far = Base { origin: "http://far".into(), path: "".into() };
+        let (summer, winter) = (entry("summer", first), entry("winter", first));
+        let next = entry("summer", Cursor { offset: 2, ..first });
+        let told = |entry: &Entry, base: &Base, now| showcase.show(entry, base, now).data;
+        let kept = told(&summer, &near, now);
+        assert!(Arc::ptr_eq(&kept, &told(&summer, &near, now)), "encoded once");
+        for (entry, base, when, beginning) in [
+            (&winter, &near, now, "http://near/winter/"),
+            (&next, &near, now, "http://near/summer/"),
+            (&summer, &far, now, "http://far/summer/"),
+            (&summer, &near, later, "http://near/summer/"),
+            (&summer, &near, now, "http://near/summer/"),
+        ] {
+            let shown: Value = serde_json::from_str(told(entry, base, when).get()).unwrap();
+            assert!(shown["url"].as_str().unwrap().starts_with(beginning), "{shown}");
+            assert_eq!(shown["cursor"], serde_json::json!(entry.cursor), "{shown}");
+            assert_eq!(shown["feed"], entry.feed().as_str());
+        }
+        let (before, after) = (told(&summer, &near, now), told(&summer, &near, later));
+        assert_ne!(before.get(), after.get(), "signed anew in the next period");
     }
 }
