@@ -19,7 +19,7 @@ return redis.call('XLEN', KEYS[1])";
 pub struct RedisHealth {
     /// Redis or Valkey, and its version.
     pub server: String,
-    /// The version of the protocol and commands that it speaks; the log needs 7.
+    /// The first number of its version; the log needs 7 of either, since Valkey went on from Redis 7.
     pub major: u32,
     /// What becomes of keys when its memory is full; `None` where its memory has no limit.
     pub eviction: Option<String>,
@@ -97,15 +97,14 @@ fn health(info: &str, round_trip: Duration) -> RedisHealth {
         let named = info.lines().filter_map(|line| line.split_once(':')).find(|(known, _)| *known == name);
         named.map(|(_, value)| value.trim())
     };
-    // Valkey says of `redis_version` which Redis it is compatible with.
-    let version = field("redis_version").unwrap_or_default();
-    let server = match field("valkey_version") {
-        Some(valkey) => format!("Valkey {valkey}"),
-        None => format!("Redis {version}"),
+    // Valkey says of `redis_version` which Redis it came from, whatever it has learnt since.
+    let (name, version) = match field("valkey_version") {
+        Some(version) => ("Valkey", version),
+        None => ("Redis", field("redis_version").unwrap_or_default()),
     };
     let limited = field("maxmemory").is_some_and(|bytes| bytes != "0");
     RedisHealth {
-        server,
+        server: format!("{name} {version}"),
         major: version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or_default(),
         eviction: field("maxmemory_policy").filter(|_| limited).map(str::to_owned),
         replicas: field("connected_slaves").and_then(|count| count.parse().ok()).unwrap_or_default(),
@@ -124,7 +123,7 @@ mod tests {
             maxmemory:1000\r\nmaxmemory_policy:allkeys-lru\r\nconnected_slaves:2\r\n";
         for (info, server, major, eviction, replicas) in [
             (redis, "Redis 6.2.14", 6, None, 0),
-            (valkey, "Valkey 8.0.1", 7, Some("allkeys-lru"), 2),
+            (valkey, "Valkey 8.0.1", 8, Some("allkeys-lru"), 2),
             ("", "Redis ", 0, None, 0),
         ] {
             let eviction = eviction.map(str::to_owned);
