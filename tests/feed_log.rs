@@ -235,7 +235,7 @@ async fn a_position_is_proved_or_lost(ground: Ground) {
         Cursor { offset: 3, ..end },
         Cursor { offset: u64::MAX, ..end },
         Cursor { offset: 1 << 53, ..end },
-        log.end(&crate::feed("another")).await.unwrap(),
+        log.end(&self::feed("another")).await.unwrap(),
     ];
     for cursor in forged {
         let read = log.read_after(&feed, cursor, 10).await.unwrap();
@@ -395,7 +395,7 @@ async fn the_latest_entry_of_a_key_is_found_however_far_back(ground: Ground) {
     assert_eq!(log.last_of(&key("0"), Some(Kind::Removed)).await.unwrap(), None);
     assert_eq!(log.last_of(&key("none"), None).await.unwrap(), None);
     assert_eq!(log.end(&feed).await.unwrap().epoch, start.epoch);
-    let invented = event(&crate::feed("invented"), "a", PUT, "01", second(10)).key;
+    let invented = event(&self::feed("invented"), "a", PUT, "01", second(10)).key;
     assert_eq!(log.last_of(&invented, None).await.unwrap(), None);
 }
 
@@ -435,7 +435,7 @@ async fn reading_a_feed_keeps_it(ground: Ground) {
 async fn a_watched_feed_is_kept_however_quiet_it_is(ground: Ground) {
     let log = ground.log(RETENTION);
     let (feed, end) = old_feed(&ground, &*log).await;
-    log.renew(vec![feed.clone(), crate::feed("another")]).await.unwrap();
+    log.renew(vec![feed.clone(), self::feed("another")]).await.unwrap();
     ground.pass(&feed, NEARLY_IDLE).await;
     let known = event(&feed, "a", PUT, "01", second(10));
     let again = log.append(known, Proof::Event, Timestamp::now()).await.unwrap();

@@ -4,11 +4,11 @@
 
 mod support;
 
-use std::{process::Command, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use photoshare_server::{
     feed::Kind,
-    log::{FeedLog, Outcome, Presence, Proof, Read, RedisAddress, RedisLog, RedisSettings, Shards, Tail},
+    log::{FeedLog, Outcome, Presence, Proof, Read, RedisLog, Shards, Tail},
 };
 use support::{
     RETENTION, appended, entries_after, event, feed,
@@ -310,35 +310,4 @@ async fn what_dead_processes_noted_does_not_count_and_is_removed() {
     here.note(vec![(summer.clone(), 1)]).await.unwrap();
     assert_eq!(server.ask::<usize>(&["HLEN", watchers]).await.unwrap(), 2);
     assert_eq!(here.elsewhere(&summer).await.unwrap(), 4);
-}
-
-#[tokio::test]
-async fn trap_29_a_self_signed_certificate_is_refused_unless_it_is_allowed() {
-    let folder = std::env::temp_dir().join(format!("photoshare-tls-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let file = |name: &str| folder.join(name).to_str().unwrap().to_owned();
-    let (key, certificate) = (file("key.pem"), file("cert.pem"));
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=redis"])
-        .args(["-keyout", &key, "-out", &certificate])
-        .output()
-        .expect("openssl is installed");
-    assert!(made.status.success());
-    let tls_port = free_port().to_string();
-    let tls = ["--tls-port", &tls_port, "--tls-cert-file", &certificate, "--tls-key-file", &key];
-    let _server = RedisServer::start_with(
-        &[&tls[..], &["--tls-ca-cert-file", &certificate, "--tls-auth-clients", "no"]].concat(),
-    )
-    .await;
-
-    let url = format!("rediss://127.0.0.1:{tls_port}");
-    let log = |any_certificate| {
-        let address = RedisAddress::parse(&url, any_certificate).unwrap();
-        RedisLog::new(RedisSettings { address, ..settings(&url, 0) }, RETENTION).unwrap()
-    };
-    let refused = log(false).ping().await.unwrap_err();
-    let why = format!("{:?}", std::error::Error::source(&refused));
-    assert!(why.to_lowercase().contains("certificate"), "{why}");
-    log(true).ping().await.unwrap();
-    let _ = std::fs::remove_dir_all(folder);
 }

@@ -357,6 +357,14 @@ describe('operators', { skip: !chosen.includes('serve') }, () => {
       assert.equal(await redis.ask('DBSIZE'), ':0');
     });
 
+    test('doctor: a Valkey, by its own version', async (t) => {
+      const valkey = await Redis.start({ valkey: true });
+      t.after(() => valkey.stop());
+      const checks = await examine({ REDIS_URL: valkey.url });
+      for (const check of ['redis', 'redis-memory', 'redis-replicas']) assert.equal(checks[check].level, 'ok', JSON.stringify(checks[check]));
+      assert.match(checks.redis.found, /^Valkey 8\.[\d.]+ answers in/);
+    });
+
     test('doctor: a certificate that nobody vouches for', async () => {
       const { redis: found } = await assertFindsBesideTheWay('redis', 'failure', /certificate is not trusted/, { REDIS_URL: redis.tlsUrl });
       assert.match(found.mend, /^REDIS_TLS_INSECURE=true/);

@@ -1,4 +1,5 @@
-//! A Redis of one's own, gone with the test. Needs `redis-server` (Debian: `apt-get install redis-server`).
+//! A Redis of one's own, gone with the test; for `tests/valkey.rs` it is a Valkey. `make .venv/.installed`
+//! installs both.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,6 +15,9 @@ use photoshare_server::{
     feed::FeedId,
     log::{RedisAddress, RedisLog, RedisPrefix, RedisSettings, Retention},
 };
+
+const REDIS: &str = "redis-server";
+const VALKEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.venv/bin/valkey-server");
 
 pub struct RedisServer {
     child: Child,
@@ -55,7 +59,8 @@ impl RedisServer {
     }
 
     fn launch(port: u16, folder: &Path, arguments: &[String]) -> Child {
-        Command::new("redis-server")
+        let program = if module_path!().starts_with("valkey::") { VALKEY } else { REDIS };
+        Command::new(program)
             .args([
                 "--port",
                 &port.to_string(),
@@ -71,7 +76,7 @@ impl RedisServer {
             .args(arguments)
             .stdout(Stdio::null())
             .spawn()
-            .expect("redis-server is installed")
+            .unwrap_or_else(|error| panic!("{program}: {error}; `make .venv/.installed` installs it"))
     }
 
     pub fn url(&self) -> String {
@@ -105,7 +110,7 @@ impl RedisServer {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), answers).await.expect("redis-server answers");
+        tokio::time::timeout(Duration::from_secs(10), answers).await.expect("the server answers");
     }
 }
 

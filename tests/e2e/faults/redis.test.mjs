@@ -62,28 +62,30 @@ describe('faults of Redis', () => {
     await deployment.settle('Redis shut down for 10 s and back');
   });
 
-  test('Redis comes back empty', async (t) => {
-    const { deployment, traffic, redis } = await underTraffic(t);
-    await redis.kill();
-    await traffic.more(40);
-    await redis.restart();
-    await traffic.more(40);
-    await deployment.settle('Redis back empty', { mayLoseTheLog: true });
-    for (const { restarts } of deployment.followers) assert.ok(restarts.length >= 1, 'told that the log was lost');
-  });
+  for (const [server, valkey] of [['Redis', false], ['Valkey', true]]) {
+    test(`${server} comes back empty`, async (t) => {
+      const { deployment, traffic, redis } = await underTraffic(t, { valkey });
+      await redis.kill();
+      await traffic.more(40);
+      await redis.restart();
+      await traffic.more(40);
+      await deployment.settle(`${server} back empty`, { mayLoseTheLog: true });
+      for (const { restarts } of deployment.followers) assert.ok(restarts.length >= 1, 'told that the log was lost');
+    });
 
-  test('Redis comes back with an older snapshot: offsets are used twice, and the tags tell', async (t) => {
-    const { deployment, traffic, redis } = await underTraffic(t);
-    await redis.snapshot();
-    const seen = deployment.followers[0].told.length;
-    await traffic.more(40);
-    await until(() => deployment.followers.every(({ told }) => told.length > seen + 20), 'events after the snapshot');
-    await redis.kill();
-    await redis.restart();
-    await traffic.more(80);
-    await deployment.settle('Redis back with an older snapshot', { mayLoseTheLog: true });
-    for (const { restarts } of deployment.followers) assert.ok(restarts.length >= 1, 'told that the log was lost');
-  });
+    test(`${server} comes back with an older snapshot: offsets are used twice, and the tags tell`, async (t) => {
+      const { deployment, traffic, redis } = await underTraffic(t, { valkey });
+      await redis.snapshot();
+      const seen = deployment.followers[0].told.length;
+      await traffic.more(40);
+      await until(() => deployment.followers.every(({ told }) => told.length > seen + 20), 'events after the snapshot');
+      await redis.kill();
+      await redis.restart();
+      await traffic.more(80);
+      await deployment.settle(`${server} back with an older snapshot`, { mayLoseTheLog: true });
+      for (const { restarts } of deployment.followers) assert.ok(restarts.length >= 1, 'told that the log was lost');
+    });
+  }
 
   test('the connections to Redis are cut, again and again', async (t) => {
     const { deployment, traffic } = await underTraffic(t, { proxied: true, pollers: 2 });

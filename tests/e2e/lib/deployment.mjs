@@ -32,12 +32,12 @@ export class Deployment {
   pollers = [];
   followers = [];
 
-  static async open(t, account, { webs = 2, pollers = 1, proxied = false, env = {} } = {}) {
+  static async open(t, account, { webs = 2, pollers = 1, proxied = false, valkey = false, env = {} } = {}) {
     const deployment = new Deployment();
     deployment.account = account;
     deployment.feed = newFeed('faults');
     t.after(() => deployment.close());
-    deployment.redis = await Redis.start();
+    deployment.redis = await Redis.start({ valkey });
     if (proxied) deployment.toRedis = await Wire.open(() => [deployment.redis.port]);
     const redisPort = deployment.toRedis?.port ?? deployment.redis.port;
     deployment.env = { ...account.env, AUTH: 'off', REDIS_URL: `redis://127.0.0.1:${redisPort}`, FEED_LOG_LENGTH: '10000', ...env };

@@ -1,18 +1,22 @@
-// A Redis of one's own (Debian: apt-get install redis-server), which can be stopped, emptied and set back.
+// A Redis or Valkey of one's own, which can be stopped, emptied and set back.
 
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createConnection } from 'node:net';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { freePort } from './ministack.mjs';
 import { Child, run } from './process.mjs';
 import { until, within } from './wait.mjs';
 
+const VALKEY = fileURLToPath(new URL('../../../.venv/bin/valkey-server', import.meta.url));
+
 export class Redis {
-  /** With `tls`, it listens for TLS as well, with a certificate that it signed itself. */
-  static async start({ tls = false } = {}) {
+  /** With `tls`, it listens for TLS as well, with a certificate that it signed itself; the Valkey here can't. */
+  static async start({ tls = false, valkey = false } = {}) {
     const redis = new Redis();
+    redis.program = valkey ? VALKEY : 'redis-server';
     redis.port = await freePort();
     redis.folder = await mkdtemp(join(tmpdir(), 'photoshare-redis-'));
     redis.tls = tls ? await redis.#certify() : [];
@@ -36,9 +40,9 @@ export class Redis {
   }
 
   async #launch() {
-    this.child = new Child('redis-server', ['--port', this.port, '--bind', '127.0.0.1', '--save', '', '--dir', this.folder, ...this.tls].map(String));
+    this.child = new Child(this.program, ['--port', this.port, '--bind', '127.0.0.1', '--save', '', '--dir', this.folder, ...this.tls].map(String));
     const answers = () => this.ask('PING').then((answer) => answer === '+PONG', () => false);
-    await this.child.orEnd(until(answers, 'redis-server to answer'), 'it answered');
+    await this.child.orEnd(until(answers, `${this.program} to answer`), 'it answered');
   }
 
   /** Asks by an inline command; the first line of the answer. */
