@@ -177,6 +177,22 @@ async fn calls_to_a_dead_node_leave_the_connections_to_the_others_alone() {
 }
 
 #[tokio::test]
+async fn a_silent_node_holds_up_no_script_that_is_new_to_another() {
+    let cluster = RedisCluster::start().await;
+    let log = cluster.log(RETENTION);
+    let (silent, other) = (feed_on(&cluster, 0).await, feed_on(&cluster, 1).await);
+    put(&log, &silent, "before").await.unwrap();
+    cluster.nodes[1].ask::<()>(&["SCRIPT", "FLUSH"]).await.unwrap();
+    cluster.nodes[0].pause();
+    let (waits, asked) = (put(&log, &silent, "waits"), put(&log, &other, "a"));
+    tokio::select! {
+        biased;
+        late = waits => panic!("the silent node was waited for: {late:?}"),
+        put = asked => appended(put.unwrap()),
+    };
+}
+
+#[tokio::test]
 async fn a_server_that_becomes_a_cluster_and_one_again_is_followed() {
     let server = RedisServer::start().await;
     let (log, port) = (server.log(RETENTION), server.port);

@@ -51,6 +51,12 @@ impl RedisServer {
         let _ = self.child.wait();
     }
 
+    /// It hangs: connections stay open, nothing is answered.
+    pub fn pause(&self) {
+        let pause = format!("kill -STOP {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &pause]).status().unwrap().success());
+    }
+
     /// Ends at once and begins with what the last `SAVE` held.
     pub async fn restart(&mut self) {
         self.kill();

@@ -21,6 +21,7 @@ mod lanes;
 mod link;
 mod nodes;
 mod probe;
+mod script;
 mod settings;
 mod tail;
 mod watchers;
@@ -34,7 +35,7 @@ use std::{
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt, future, stream};
 use jiff::Timestamp;
-use redis::{Cmd, RedisError, Script, ScriptInvocation, Value, streams::StreamRangeReply};
+use redis::{Cmd, RedisError, Value, streams::StreamRangeReply};
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
@@ -44,6 +45,7 @@ use codec::DecodeError;
 use connection::Connection;
 use link::Link;
 use nodes::Nodes;
+use script::{Call, Script};
 use watchers::Noted;
 
 pub use keys::{RedisPrefix, RedisPrefixError};
@@ -119,11 +121,8 @@ impl RedisLog {
     }
 
     /// A call of `script` about `feed`, with what every script begins with.
-    fn call<'a>(&self, script: &'a Script, feed: &FeedId, now: Timestamp) -> ScriptInvocation<'a> {
-        let mut call = script.prepare_invoke();
-        for key in self.prefix.of_feed(feed) {
-            call.key(key);
-        }
+    fn call<'a>(&self, script: &'a Script, feed: &FeedId, now: Timestamp) -> Call<'a> {
+        let mut call = script.call(&self.prefix.of_feed(feed));
         call.arg(now.as_microsecond())
             .arg(self.retention.idle.as_secs())
             .arg(self.retention.idle_unused().as_secs())
@@ -131,7 +130,7 @@ impl RedisLog {
         call
     }
 
-    fn append_call(&self, event: &FeedEvent, tag: Tag, proof: Proof, now: Timestamp) -> ScriptInvocation<'_> {
+    fn append_call(&self, event: &FeedEvent, tag: Tag, proof: Proof, now: Timestamp) -> Call<'_> {
         let mut call = self.call(&self.scripts.append, event.feed(), now);
         call.arg(codec::tag_text(tag))
             .arg(event.key.as_str())
@@ -172,7 +171,7 @@ impl RedisLog {
 
     async fn renew_one(&self, feed: FeedId) -> Result<(), RedisError> {
         let call = self.call(&self.scripts.renew, &feed, Timestamp::now());
-        self.calls.ask(async |mut to: Connection| call.invoke_async(&mut to).await).await
+        self.calls.ask(async |mut to: Connection| call.invoke(&mut to).await).await
     }
 
     /// Waits until enough replicas have what was written to `shard`, where that is asked for. WAIT answers
@@ -223,7 +222,7 @@ impl FeedLog for RedisLog {
             .appends
             .ask(async |mut to: Connection| {
                 let call = self.append_call(&event, tag, proof, now);
-                let answer: (String, String, u64) = call.invoke_async(&mut to).await?;
+                let answer: (String, String, u64) = call.invoke(&mut to).await?;
                 Ok((answer, self.replicated(shard(event.feed()), &mut to).await?))
             })
             .await?;
@@ -235,7 +234,7 @@ impl FeedLog for RedisLog {
         let mut call = self.call(&self.scripts.read, feed, Timestamp::now());
         call.arg(codec::epoch_text(after.epoch)).arg(after.offset).arg(codec::tag_text(after.tag)).arg(limit);
         let (proved, epoch, offset, tag, entries): (bool, String, u64, String, StreamRangeReply) =
-            self.calls.ask(async |mut to: Connection| call.invoke_async(&mut to).await).await?;
+            self.calls.ask(async |mut to: Connection| call.invoke(&mut to).await).await?;
         let end = cursor(&epoch, offset, &tag)?;
         if !proved {
             return Ok(Read::Lost(end));
@@ -255,7 +254,7 @@ impl FeedLog for RedisLog {
     async fn end(&self, feed: &FeedId) -> Result<Cursor, LogError> {
         let call = self.call(&self.scripts.end, feed, Timestamp::now());
         let (epoch, offset, tag, _since): (String, u64, String, String) =
-            self.calls.ask(async |mut to: Connection| call.invoke_async(&mut to).await).await?;
+            self.calls.ask(async |mut to: Connection| call.invoke(&mut to).await).await?;
         cursor(&epoch, offset, &tag)
     }
 

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use redis::{RedisError, Script, aio::MultiplexedConnection, streams::StreamReadReply};
+use redis::{RedisError, aio::MultiplexedConnection, streams::StreamReadReply};
 
-use super::{RedisSettings, codec, nodes::Nodes};
+use super::{RedisSettings, codec, nodes::Nodes, script::Script};
 use crate::feed::Epoch;
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -79,7 +79,7 @@ async fn connect(nodes: &Nodes) -> Result<MultiplexedConnection, RedisProbeError
 async fn write_and_read(connection: &mut MultiplexedConnection, key: &str) -> Result<(), RedisProbeError> {
     work(
         "a script that adds to a stream",
-        Script::new(WRITE).key(key).invoke_async::<u64>(connection).await,
+        Script::new(WRITE).call(&[key.to_owned()]).invoke::<u64>(connection).await,
     )?;
     let mut read = redis::cmd("XREAD");
     read.arg("BLOCK").arg(1000).arg("STREAMS").arg(key).arg("0");

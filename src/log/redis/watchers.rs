@@ -8,9 +8,13 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use redis::{RedisError, Script, ScriptInvocation};
+use redis::RedisError;
 
-use super::{RedisLog, all_of, connection::Connection};
+use super::{
+    RedisLog, all_of,
+    connection::Connection,
+    script::{Call, Script},
+};
 use crate::{
     feed::FeedId,
     log::{FRESH, LogError, Presence},
@@ -33,7 +37,7 @@ impl Presence for RedisLog {
 
     async fn elsewhere(&self, feed: &FeedId) -> Result<usize, LogError> {
         let call = self.call_about_watchers(&self.scripts.elsewhere, feed);
-        Ok(self.calls.ask(async |mut to: Connection| call.invoke_async(&mut to).await).await?)
+        Ok(self.calls.ask(async |mut to: Connection| call.invoke(&mut to).await).await?)
     }
 }
 
@@ -41,13 +45,13 @@ impl RedisLog {
     async fn note_one(&self, feed: FeedId, count: usize, now: i64) -> Result<(), RedisError> {
         let mut call = self.call_about_watchers(&self.scripts.note, &feed);
         call.arg(count);
-        self.calls.ask::<()>(async |mut to: Connection| call.invoke_async(&mut to).await).await?;
+        self.calls.ask::<()>(async |mut to: Connection| call.invoke(&mut to).await).await?;
         self.noted.took(feed, count, now);
         Ok(())
     }
 
-    fn call_about_watchers<'a>(&self, script: &'a Script, feed: &FeedId) -> ScriptInvocation<'a> {
-        let mut call = script.key(self.prefix.watchers(feed));
+    fn call_about_watchers<'a>(&self, script: &'a Script, feed: &FeedId) -> Call<'a> {
+        let mut call = script.call(&[self.prefix.watchers(feed)]);
         call.arg(&self.process).arg(FRESH.as_secs());
         call
     }
