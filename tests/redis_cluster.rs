@@ -19,8 +19,8 @@ use photoshare_server::{
 };
 use support::{
     RETENTION, appended, entries_after, event, feed,
-    redis_cluster::RedisCluster,
-    redis_server::{RedisServer, free_port, until_readers},
+    redis_cluster::{RedisCluster, until_it_says},
+    redis_server::{RedisServer, free_port, settings, until_readers},
     second,
 };
 use tokio::sync::{mpsc, watch};
@@ -68,16 +68,20 @@ fn follow(log: &Arc<RedisLog>, shards: Shards) -> (mpsc::Receiver<Tail>, watch::
     (tail, watched)
 }
 
-/// Puts one photo after the other into `feed`, until one is told of.
+/// Puts one photo after the other into `feed`, until one of them is told of.
 async fn until_told(log: &RedisLog, feed: &FeedId, tail: &mut mpsc::Receiver<Tail>) {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let mut put_here = HashSet::new();
     let told = async {
         loop {
-            let name = format!("{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+            let name = NUMBER.fetch_add(1, Ordering::Relaxed).to_string();
             // It may be refused while the cluster finds itself.
             let _ = put(log, feed, &name).await;
+            put_here.insert(name);
             let item = async {
-                while !matches!(tail.recv().await, Some(Tail::Appended(entry)) if entry.feed() == feed) {}
+                while !matches!(tail.recv().await, Some(Tail::Appended(entry)) if put_here.contains(entry.event.key.name()))
+                {
+                }
             };
             if tokio::time::timeout(Duration::from_millis(50), item).await.is_ok() {
                 return;
@@ -238,9 +242,78 @@ async fn it_is_ready_while_any_master_takes_writes() {
 #[tokio::test]
 async fn without_enough_replicas_an_append_is_not_done() {
     let cluster = RedisCluster::start().await;
-    let settings = support::redis_server::settings(&cluster.nodes[0].url(), 1);
-    let log = RedisLog::new(settings, RETENTION).unwrap();
+    let log = RedisLog::new(settings(&cluster.nodes[0].url(), 1), RETENTION).unwrap();
     let refused = put(&log, &feed_on(&cluster, 2).await, "a").await.unwrap_err();
     let why = std::error::Error::source(&refused).unwrap().to_string();
     assert!(why.contains("replicas"), "{why}");
+}
+
+/// Puts photos that are acknowledged only once a replica has them.
+async fn put_safely(cluster: &RedisCluster, feed: &FeedId, names: &[String]) {
+    let log = RedisLog::new(settings(&cluster.nodes[0].url(), 1), RETENTION).unwrap();
+    let put = async {
+        for name in names {
+            while put(&log, feed, name).await.is_err() {}
+        }
+    };
+    tokio::time::timeout(PATIENCE, put).await.expect("a replica that has them");
+}
+
+/// Has a replica take over from the master of a feed that `leaves`, and in the end `returns`.
+async fn a_replica_takes_over(
+    leaves: impl AsyncFnOnce(&mut RedisServer, &RedisServer),
+    returns: impl AsyncFnOnce(&mut RedisServer),
+) {
+    let mut cluster = RedisCluster::start().await;
+    let replica = cluster.start_replica_of(0).await;
+    let log = cluster.log(RETENTION);
+    let (feed, elsewhere) = (feed_on(&cluster, 0).await, feed_on(&cluster, 1).await);
+    let start = log.end(&feed).await.unwrap();
+    let (mut tail, _watched) = follow(&log, Shards::of(&feed));
+    until_told(&log, &feed, &mut tail).await;
+    let names: Vec<_> = (0..20).map(|number| format!("safe{number}")).collect();
+    put_safely(&cluster, &feed, &names).await;
+
+    leaves(&mut cluster.nodes[0], &replica).await;
+    tokio::select! {
+        () = until_told(&log, &feed, &mut tail) => {}
+        () = put_all_the_time(&log, &elsewhere) => {}
+    }
+    replica.ask::<i64>(&["EXISTS", &tail_key(&feed)]).await.expect("the replica took over");
+    let told = entries_after(&*log, &feed, start).await;
+    let names_told: Vec<_> = told.iter().map(|entry| entry.event.key.name()).collect();
+    assert_eq!(names_told.iter().collect::<HashSet<_>>().len(), told.len(), "told twice: {names_told:?}");
+    assert!(names.iter().all(|name| names_told.contains(&name.as_str())), "lost: {names_told:?}");
+
+    returns(&mut cluster.nodes[0]).await;
+    until_told(&log, &feed, &mut tail).await;
+    assert_eq!(entries_after(&*log, &feed, start).await[..told.len()], told);
+}
+
+/// None of it may fail.
+async fn put_all_the_time(log: &RedisLog, feed: &FeedId) {
+    loop {
+        put(log, feed, "a").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_replica_takes_over_from_a_master_that_dies() {
+    a_replica_takes_over(async |master, _| master.kill(), RedisServer::restart).await;
+}
+
+#[tokio::test]
+async fn a_replica_takes_over_from_a_master_that_hangs() {
+    a_replica_takes_over(async |master, _| master.pause(), async |master| master.resume()).await;
+}
+
+#[tokio::test]
+async fn a_replica_takes_over_from_a_master_that_becomes_one() {
+    let change_places = async |_: &mut RedisServer, replica: &RedisServer| {
+        replica.ask::<()>(&["CLUSTER", "FAILOVER"]).await.unwrap();
+        let promoted = until_it_says(replica, &["INFO", "replication"], "role:master");
+        tokio::time::timeout(PATIENCE, promoted).await.expect("it takes over");
+    };
+    a_replica_takes_over(change_places, async |_| {}).await;
 }

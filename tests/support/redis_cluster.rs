@@ -11,48 +11,77 @@ use photoshare_server::{
 
 use super::redis_server::{RedisServer, free_port};
 
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks at what is waited for.
+const AGAIN: Duration = Duration::from_millis(20);
 const SLOTS: [(&str, &str); 3] = [("0", "5460"), ("5461", "10922"), ("10923", "16383")];
 
 pub struct RedisCluster {
     pub nodes: Vec<RedisServer>,
+    /// The ports by which the first node is met.
+    first: [String; 2],
+}
+
+/// A node that knows no other, and the ports by which it is met.
+async fn start_node() -> (RedisServer, [String; 2]) {
+    let bus = free_port().to_string();
+    let options = [
+        ["--cluster-enabled", "yes"],
+        ["--cluster-node-timeout", "2000"],
+        ["--cluster-require-full-coverage", "no"],
+        ["--cluster-port", &bus],
+    ]
+    .concat();
+    let node = RedisServer::start_with(&options).await;
+    let ports = [node.port.to_string(), bus];
+    (node, ports)
 }
 
 impl RedisCluster {
     pub async fn start() -> Self {
-        let mut nodes = Vec::new();
-        let mut addresses = Vec::new();
-        for _ in SLOTS {
-            let bus = free_port().to_string();
-            let options = [
-                ["--cluster-enabled", "yes"],
-                ["--cluster-node-timeout", "2000"],
-                ["--cluster-require-full-coverage", "no"],
-                ["--cluster-port", &bus],
-            ]
-            .concat();
-            let node = RedisServer::start_with(&options).await;
-            addresses.push([node.port.to_string(), bus]);
-            nodes.push(node);
+        let (node, first) = start_node().await;
+        let mut nodes = vec![node];
+        for _ in &SLOTS[1..] {
+            nodes.push(start_node().await.0);
         }
-        for (at, (node, (first, last))) in nodes.iter().zip(SLOTS).enumerate() {
+        let cluster = Self { nodes, first };
+        for (at, (node, (first, last))) in cluster.nodes.iter().zip(SLOTS).enumerate() {
             node.ask::<()>(&["CLUSTER", "ADDSLOTSRANGE", first, last]).await.unwrap();
             node.ask::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()]).await.unwrap();
-            let [port, bus] = &addresses[0];
-            node.ask::<()>(&["CLUSTER", "MEET", "127.0.0.1", port, bus]).await.unwrap();
+            cluster.meet(node).await;
         }
-        let cluster = Self { nodes };
-        tokio::time::timeout(Duration::from_secs(30), cluster.until_all_agree()).await.expect("a cluster");
+        tokio::time::timeout(PATIENCE, cluster.until_all_agree()).await.expect("a cluster");
         cluster
+    }
+
+    async fn meet(&self, node: &RedisServer) {
+        let [port, bus] = &self.first;
+        node.ask::<()>(&["CLUSTER", "MEET", "127.0.0.1", port, bus]).await.unwrap();
+    }
+
+    /// Adds a replica of the node at `at`, which everybody knows and which has all that that one has.
+    pub async fn start_replica_of(&self, at: usize) -> RedisServer {
+        let (replica, _) = start_node().await;
+        self.meet(&replica).await;
+        let master: String = self.nodes[at].ask(&["CLUSTER", "MYID"]).await.unwrap();
+        let follows = async {
+            // Refused until it was told of the master.
+            while replica.ask::<()>(&["CLUSTER", "REPLICATE", &master]).await.is_err() {
+                tokio::time::sleep(AGAIN).await;
+            }
+            for node in &self.nodes {
+                until_it_says(node, &["CLUSTER", "NODES"], &format!("slave {master}")).await;
+            }
+            until_it_says(&replica, &["INFO", "replication"], "master_link_status:up").await;
+        };
+        tokio::time::timeout(PATIENCE, follows).await.expect("a replica");
+        replica
     }
 
     async fn until_all_agree(&self) {
         for node in &self.nodes {
-            loop {
-                let info: String = node.ask(&["CLUSTER", "INFO"]).await.unwrap();
-                if info.contains("cluster_state:ok") && info.contains("cluster_size:3") {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
+            for said in ["cluster_state:ok", "cluster_size:3"] {
+                until_it_says(node, &["CLUSTER", "INFO"], said).await;
             }
         }
     }
@@ -102,5 +131,11 @@ impl RedisCluster {
         for node in &self.nodes {
             node.age(feed, by).await;
         }
+    }
+}
+
+pub async fn until_it_says(node: &RedisServer, asked: &[&str], said: &str) {
+    while !node.ask::<String>(asked).await.unwrap().contains(said) {
+        tokio::time::sleep(AGAIN).await;
     }
 }

@@ -53,8 +53,16 @@ impl RedisServer {
 
     /// It hangs: connections stay open, nothing is answered.
     pub fn pause(&self) {
-        let pause = format!("kill -STOP {}", self.child.id());
-        assert!(Command::new("sh").args(["-c", &pause]).status().unwrap().success());
+        self.signal("STOP");
+    }
+
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let kill = format!("kill -{signal} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
     /// Ends at once and begins with what the last `SAVE` held.

@@ -8,18 +8,23 @@ use futures_util::{
 };
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use super::{connection::Connection, nodes::Nodes};
+use super::{
+    connection::Connection,
+    nodes::{Connected, Layout, Nodes},
+};
 
 /// Calls that fail, without one among them that does not, before a cluster is looked for anew.
 const PATIENCE: u32 = 16;
 
-type Connecting = Shared<BoxFuture<'static, Result<Connection, RedisError>>>;
+type Connecting = Shared<BoxFuture<'static, Result<Connected, RedisError>>>;
 
 /// A shared connection. All who need it while it is being made wait for the same attempt, so that many
 /// callers cost an ailing server no more than one does.
 pub(super) struct Link {
     nodes: Arc<Nodes>,
     current: Mutex<Current>,
+    /// Held by the caller that asks whether a cluster has changed.
+    asking: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -30,9 +35,15 @@ struct Current {
     failures: u32,
 }
 
+struct Failure {
+    error: RedisError,
+    /// Whether another attempt may go better.
+    again: bool,
+}
+
 impl Link {
     pub(super) fn new(nodes: Arc<Nodes>) -> Self {
-        Self { nodes, current: Mutex::default() }
+        Self { nodes, current: Mutex::default(), asking: tokio::sync::Mutex::default() }
     }
 
     /// Has `ask` ask over the connection. One that is found broken is replaced, and asked once more: so
@@ -41,30 +52,53 @@ impl Link {
         &self,
         ask: impl AsyncFnOnce(Connection) -> Result<T, RedisError> + Clone,
     ) -> Result<T, RedisError> {
-        match self.ask_once(ask.clone()).await {
-            Err(error) if error.is_connection_dropped() => self.ask_once(ask).await,
+        let answer = match self.ask_once(ask.clone()).await {
+            Err(Failure { again: true, .. }) => self.ask_once(ask).await,
             answer => answer,
-        }
+        };
+        answer.map_err(|failure| failure.error)
     }
 
-    /// After a failure of the connection (no answer in time is one, and so is a server that became a
-    /// replica) the next caller gets a new one. The one to a cluster connects to single nodes anew by
-    /// itself: it is replaced only when nothing succeeds any more, since all may be elsewhere then.
     async fn ask_once<T>(
         &self,
         ask: impl AsyncFnOnce(Connection) -> Result<T, RedisError>,
-    ) -> Result<T, RedisError> {
+    ) -> Result<T, Failure> {
         let (number, connecting) = self.connecting();
-        let connection = connecting.await.inspect_err(|_| self.forget(number))?;
-        let in_cluster = matches!(connection, Connection::Cluster(_));
+        let Connected { connection, layout } = connecting.await.map_err(|error| {
+            self.forget(number);
+            Failure { again: error.is_connection_dropped(), error }
+        })?;
         let answer = ask(connection).await;
         let failures = self.count(number, answer.is_err());
-        if let Err(error) = &answer
-            && if in_cluster { failures >= PATIENCE } else { is_of_connection(error) }
-        {
+        match answer {
+            Ok(answer) => Ok(answer),
+            Err(error) => Err(self.judge(error, number, failures, layout).await),
+        }
+    }
+
+    /// After a failure of the connection to a single server the next caller gets a new one. The one to a
+    /// cluster connects to single nodes anew by itself: it is replaced only when nothing succeeds any more,
+    /// since all may be elsewhere then, and when it was left behind.
+    async fn judge(&self, error: RedisError, number: u64, failures: u32, layout: Option<Layout>) -> Failure {
+        let (broken, left_behind) = match layout {
+            None => (is_of_connection(&error), false),
+            Some(layout) => (failures >= PATIENCE, self.is_left_behind(&error, &layout).await),
+        };
+        if broken || left_behind {
             self.forget(number);
         }
-        answer
+        Failure { again: left_behind || error.is_connection_dropped(), error }
+    }
+
+    /// Whether the connection to a cluster, which was made for `layout`, waits for a node that was replaced.
+    /// Any node that answers would send it on; of one that is silent others know. One caller asks them at a
+    /// time.
+    async fn is_left_behind(&self, error: &RedisError, layout: &Layout) -> bool {
+        if !error.is_timeout() {
+            return false;
+        }
+        let Ok(_asking) = self.asking.try_lock() else { return false };
+        self.nodes.still_hold(layout).await.is_ok_and(|same| !same)
     }
 
     /// How many calls have failed in a row, after one more.
@@ -99,6 +133,7 @@ impl Link {
     }
 }
 
+/// No answer in time is a failure of the connection, and so is a server that became a replica.
 fn is_of_connection(error: &RedisError) -> bool {
     error.is_io_error()
         || error.is_unrecoverable_error()

@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     ops::RangeInclusive,
-    sync::{Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -29,14 +29,25 @@ const REDIRECT_WAIT: u64 = 200;
 pub(super) struct Nodes {
     named: ConnectionInfo,
     /// Who holds what in the cluster, as last heard: any master knows the others when the named one is gone.
-    known: Mutex<Vec<Held>>,
+    known: Mutex<Layout>,
 }
 
+/// Who holds what.
+pub(super) type Layout = Arc<[Held]>;
+
 /// Slots, and the master that holds them.
-#[derive(Clone)]
-struct Held {
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Held {
     slots: RangeInclusive<u16>,
-    master: ConnectionInfo,
+    master: ConnectionAddr,
+}
+
+/// A connection for calls about any feed.
+#[derive(Clone)]
+pub(super) struct Connected {
+    pub(super) connection: Connection,
+    /// That of the cluster, when the connection was made.
+    pub(super) layout: Option<Layout>,
 }
 
 /// A connection of one's own to the server that holds a shard.
@@ -47,7 +58,7 @@ pub(super) struct Holder {
 
 /// A node that answers.
 struct Node {
-    at: ConnectionInfo,
+    at: ConnectionAddr,
     connection: MultiplexedConnection,
 }
 
@@ -56,12 +67,13 @@ impl Nodes {
         Self { named, known: Mutex::default() }
     }
 
-    /// A connection for calls about any feed.
-    pub(super) async fn connect(&self) -> Result<Connection, RedisError> {
+    /// Connects for calls about any feed.
+    pub(super) async fn connect(&self) -> Result<Connected, RedisError> {
         let mut node = self.any(ANSWER_TIMEOUT).await?;
         if !self.learn(&mut node).await? {
-            return Ok(Connection::Server(node.connection));
+            return Ok(Connected { connection: Connection::Server(node.connection), layout: None });
         }
+        let layout = self.known().clone();
         let client = ClusterClient::builder(self.masters())
             .connection_timeout(CONNECT_TIMEOUT)
             .response_timeout(ANSWER_TIMEOUT)
@@ -70,7 +82,8 @@ impl Nodes {
             .min_retry_wait(REDIRECT_WAIT / 10)
             .tcp_settings(self.named.tcp_settings().clone())
             .build()?;
-        Ok(Connection::Cluster(client.get_async_connection().await?))
+        let connection = Connection::Cluster(client.get_async_connection().await?);
+        Ok(Connected { connection, layout: Some(layout) })
     }
 
     /// A connection of one's own to the server that holds `shard`, whose answers may take up to `answer`.
@@ -88,6 +101,12 @@ impl Nodes {
     pub(super) async fn are_a_cluster(&self) -> Result<bool, RedisError> {
         let mut node = self.any(ANSWER_TIMEOUT).await?;
         self.learn(&mut node).await
+    }
+
+    /// Whether they hold what they did by `layout`.
+    pub(super) async fn still_hold(&self, layout: &Layout) -> Result<bool, RedisError> {
+        self.are_a_cluster().await?;
+        Ok(*self.known() == *layout)
     }
 
     /// A shard of each master, as last heard; any shard where there is but one server.
@@ -109,27 +128,31 @@ impl Nodes {
             connected = connect(&master, answer).await.or(connected);
             at = master;
         }
-        Ok(Node { at, connection: connected? })
+        Ok(Node { at: at.addr().clone(), connection: connected? })
     }
 
     /// Learns who holds what, and whether `node` is of a cluster at all.
     async fn learn(&self, node: &mut Node) -> Result<bool, RedisError> {
         let in_cluster = is_of_cluster(&mut node.connection).await?;
         let held = if in_cluster { held(node).await? } else { Vec::new() };
-        *self.known() = held;
+        *self.known() = held.into();
         Ok(in_cluster)
     }
 
     fn masters(&self) -> Vec<ConnectionInfo> {
-        self.known().iter().map(|held| held.master.clone()).collect()
+        self.known().iter().map(|held| self.beside_named(held)).collect()
     }
 
     fn holder(&self, shard: u16) -> Option<ConnectionInfo> {
         let slot = keys::slot(shard);
-        self.known().iter().find(|held| held.slots.contains(&slot)).map(|held| held.master.clone())
+        self.known().iter().find(|held| held.slots.contains(&slot)).map(|held| self.beside_named(held))
     }
 
-    fn known(&self) -> MutexGuard<'_, Vec<Held>> {
+    fn beside_named(&self, held: &Held) -> ConnectionInfo {
+        self.named.clone().set_addr(held.master.clone())
+    }
+
+    fn known(&self) -> MutexGuard<'_, Layout> {
         self.known.lock().expect("no panic while held")
     }
 }
@@ -143,7 +166,7 @@ impl Held {
     /// One range of the answer to CLUSTER SLOTS: first, last, master, replicas; a node is its host, port
     /// and more. Without a host it is the one that was `asked`.
     /// <https://redis.io/docs/latest/commands/cluster-slots/>
-    fn parse(range: Vec<Value>, asked: &ConnectionInfo) -> Result<Self, RedisError> {
+    fn parse(range: Vec<Value>, asked: &ConnectionAddr) -> Result<Self, RedisError> {
         let mut range = range.into_iter();
         let mut next = || range.next().ok_or((ErrorKind::Parse, "a range of slots without a master"));
         let (first, last) = (from_redis_value(next()?)?, from_redis_value(next()?)?);
@@ -155,16 +178,15 @@ impl Held {
     }
 }
 
-/// The settings of the node `asked`, at another address.
-fn beside(asked: &ConnectionInfo, host: Option<String>, port: u16) -> ConnectionInfo {
-    let address = match asked.addr().clone() {
+/// Where a node is that lets itself be spoken to as the one does that was `asked`.
+fn beside(asked: &ConnectionAddr, host: Option<String>, port: u16) -> ConnectionAddr {
+    match asked.clone() {
         ConnectionAddr::TcpTls { host: same, insecure, tls_params, .. } => {
             ConnectionAddr::TcpTls { host: host.unwrap_or(same), port, insecure, tls_params }
         }
         ConnectionAddr::Tcp(same, _) => ConnectionAddr::Tcp(host.unwrap_or(same), port),
         other => other,
-    };
-    asked.clone().set_addr(address)
+    }
 }
 
 async fn is_of_cluster(node: &mut MultiplexedConnection) -> Result<bool, RedisError> {
@@ -193,8 +215,8 @@ mod tests {
             [(text("10.0.0.3"), "10.0.0.3:7002"), (text(""), "10.0.0.2:7002"), (Value::Nil, "10.0.0.2:7002")]
         {
             let master = Value::Array(vec![host, Value::Int(7002), text("id")]);
-            let held = Held::parse(vec![Value::Int(5), Value::Int(6), master], &asked).unwrap();
-            assert_eq!((held.slots, held.master.addr().to_string().as_str()), (5..=6, address));
+            let held = Held::parse(vec![Value::Int(5), Value::Int(6), master], asked.addr()).unwrap();
+            assert_eq!((held.slots, held.master.to_string().as_str()), (5..=6, address));
         }
     }
 }
