@@ -4,92 +4,18 @@
 
 mod support;
 
-use std::{
-    collections::HashSet,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashSet, time::Duration};
 
 use photoshare_server::{
-    feed::{FeedId, Kind},
-    log::{FeedLog, LogError, Outcome, Presence, Proof, RedisLog, SHARDS, Shards, Tail, shard},
+    feed::FeedId,
+    log::{FeedLog, Presence, RedisLog, Shards, Tail},
 };
 use support::{
-    RETENTION, appended, entries_after, event, feed,
-    redis_cluster::{RedisCluster, until_it_says},
+    RETENTION, appended, entries_after, feed,
+    feeds::{feed_on, feeds_of_all_shards, follow, put, tail_key, until_told},
+    redis_cluster::{PATIENCE, RedisCluster, until_it_says},
     redis_server::{RedisServer, free_port, settings, until_readers},
-    second,
 };
-use tokio::sync::{mpsc, watch};
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-async fn put(log: &RedisLog, feed: &FeedId, name: &str) -> Result<Outcome, LogError> {
-    log.append(event(feed, name, Kind::Uploaded, "01", second(10)), Proof::Bucket, second(10)).await
-}
-
-/// The key of the tail that `feed` is told by.
-fn tail_key(feed: &FeedId) -> String {
-    format!("test:{{s{:02}}}:tail", shard(feed))
-}
-
-/// Feeds, each in another shard.
-fn feeds_of_all_shards() -> Vec<FeedId> {
-    let mut feeds: Vec<FeedId> = Vec::new();
-    for feed in (0..).map(|number| feed(&format!("feed{number}"))) {
-        if feeds.len() == usize::from(SHARDS) {
-            break;
-        }
-        if feeds.iter().all(|known| shard(known) != shard(&feed)) {
-            feeds.push(feed);
-        }
-    }
-    feeds
-}
-
-/// A feed that lies on the node at `at`.
-async fn feed_on(cluster: &RedisCluster, at: usize) -> FeedId {
-    for feed in feeds_of_all_shards() {
-        if cluster.holder(&tail_key(&feed)).await == at {
-            return feed;
-        }
-    }
-    panic!("no feed lies on node {at}");
-}
-
-fn follow(log: &Arc<RedisLog>, shards: Shards) -> (mpsc::Receiver<Tail>, watch::Sender<Shards>) {
-    let watched = watch::Sender::new(shards);
-    let (told, tail) = mpsc::channel(4096);
-    let (log, watching) = (log.clone(), watched.subscribe());
-    tokio::spawn(async move { log.tail(watching, told).await });
-    (tail, watched)
-}
-
-/// Puts one photo after the other into `feed`, until one of them is told of.
-async fn until_told(log: &RedisLog, feed: &FeedId, tail: &mut mpsc::Receiver<Tail>) {
-    static NUMBER: AtomicUsize = AtomicUsize::new(0);
-    let mut put_here = HashSet::new();
-    let told = async {
-        loop {
-            let name = NUMBER.fetch_add(1, Ordering::Relaxed).to_string();
-            // It may be refused while the cluster finds itself.
-            let _ = put(log, feed, &name).await;
-            put_here.insert(name);
-            let item = async {
-                while !matches!(tail.recv().await, Some(Tail::Appended(entry)) if put_here.contains(entry.event.key.name()))
-                {
-                }
-            };
-            if tokio::time::timeout(Duration::from_millis(50), item).await.is_ok() {
-                return;
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, told).await.expect("told of an append");
-}
 
 #[tokio::test]
 async fn feeds_of_every_shard_are_told_wherever_they_lie() {

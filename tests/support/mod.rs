@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod certificate;
+pub mod feeds;
 pub mod redis_cluster;
 pub mod redis_server;
 

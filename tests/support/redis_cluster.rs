@@ -9,42 +9,59 @@ use photoshare_server::{
     log::{RedisLog, Retention},
 };
 
-use super::redis_server::{RedisServer, free_port};
+use super::{
+    certificate::Certificate,
+    redis_server::{RedisServer, free_port},
+};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at what is waited for.
 const AGAIN: Duration = Duration::from_millis(20);
 const SLOTS: [(&str, &str); 3] = [("0", "5460"), ("5461", "10922"), ("10923", "16383")];
 
 pub struct RedisCluster {
     pub nodes: Vec<RedisServer>,
-    /// The ports by which the first node is met.
-    first: [String; 2],
+    /// By which the others reach each node: that of its clients, and that of the bus.
+    ports: Vec<[String; 2]>,
 }
 
-/// A node that knows no other, and the ports by which it is met.
-async fn start_node() -> (RedisServer, [String; 2]) {
-    let bus = free_port().to_string();
-    let options = [
+/// A node that knows no other, and the ports by which others reach it.
+async fn start_node(certificate: Option<&Certificate>) -> (RedisServer, [String; 2]) {
+    let (port, tls_port, bus) = (free_port(), free_port().to_string(), free_port().to_string());
+    let mut options = [
         ["--cluster-enabled", "yes"],
         ["--cluster-node-timeout", "2000"],
         ["--cluster-require-full-coverage", "no"],
         ["--cluster-port", &bus],
     ]
     .concat();
-    let node = RedisServer::start_with(&options).await;
-    let ports = [node.port.to_string(), bus];
-    (node, ports)
+    if let Some(certificate) = certificate {
+        options.extend(certificate.options(&tls_port));
+        options.extend(["--tls-cluster", "yes"]);
+    }
+    let node = RedisServer::start_on(port, &options).await;
+    let of_clients = if certificate.is_some() { tls_port } else { port.to_string() };
+    (node, [of_clients, bus])
 }
 
 impl RedisCluster {
     pub async fn start() -> Self {
-        let (node, first) = start_node().await;
-        let mut nodes = vec![node];
-        for _ in &SLOTS[1..] {
-            nodes.push(start_node().await.0);
+        Self::start_with(None).await
+    }
+
+    /// Its nodes speak to each other over TLS, and so can clients.
+    pub async fn start_over_tls(certificate: &Certificate) -> Self {
+        Self::start_with(Some(certificate)).await
+    }
+
+    async fn start_with(certificate: Option<&Certificate>) -> Self {
+        let (mut nodes, mut ports) = (Vec::new(), Vec::new());
+        for _ in SLOTS {
+            let (node, its_ports) = start_node(certificate).await;
+            nodes.push(node);
+            ports.push(its_ports);
         }
-        let cluster = Self { nodes, first };
+        let cluster = Self { nodes, ports };
         for (at, (node, (first, last))) in cluster.nodes.iter().zip(SLOTS).enumerate() {
             node.ask::<()>(&["CLUSTER", "ADDSLOTSRANGE", first, last]).await.unwrap();
             node.ask::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()]).await.unwrap();
@@ -55,13 +72,18 @@ impl RedisCluster {
     }
 
     async fn meet(&self, node: &RedisServer) {
-        let [port, bus] = &self.first;
+        let [port, bus] = &self.ports[0];
         node.ask::<()>(&["CLUSTER", "MEET", "127.0.0.1", port, bus]).await.unwrap();
+    }
+
+    /// Where the node at `at` is spoken to over TLS.
+    pub fn tls_address(&self, at: usize) -> String {
+        format!("127.0.0.1:{}", self.ports[at][0])
     }
 
     /// Adds a replica of the node at `at`, which everybody knows and which has all that that one has.
     pub async fn start_replica_of(&self, at: usize) -> RedisServer {
-        let (replica, _) = start_node().await;
+        let (replica, _) = start_node(None).await;
         self.meet(&replica).await;
         let master: String = self.nodes[at].ask(&["CLUSTER", "MYID"]).await.unwrap();
         let follows = async {
@@ -93,12 +115,18 @@ impl RedisCluster {
 
     /// The place of the node that holds `key`.
     pub async fn holder(&self, key: &str) -> usize {
-        for (at, node) in self.nodes.iter().enumerate() {
-            if node.ask::<i64>(&["EXISTS", key]).await.is_ok() {
-                return at;
+        let held = async {
+            loop {
+                for (at, node) in self.nodes.iter().enumerate() {
+                    if node.ask::<i64>(&["EXISTS", key]).await.is_ok() {
+                        return at;
+                    }
+                }
+                // One that was kept waiting for the others takes them for dead, and refuses.
+                tokio::time::sleep(AGAIN).await;
             }
-        }
-        panic!("nobody holds {key}");
+        };
+        tokio::time::timeout(PATIENCE, held).await.expect("somebody holds it")
     }
 
     /// Moves the slot of `key`, with all that is in it, to the node at `to`.
@@ -111,8 +139,8 @@ impl RedisCluster {
         target.ask::<()>(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source_id]).await.unwrap();
         source.ask::<()>(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target_id]).await.unwrap();
         let keys: Vec<String> = source.ask(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]).await.unwrap();
-        let port = target.port.to_string();
-        let mut migrate = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+        let [port, _] = &self.ports[to];
+        let mut migrate = vec!["MIGRATE", "127.0.0.1", port, "", "0", "5000", "KEYS"];
         migrate.extend(keys.iter().map(String::as_str));
         source.ask::<()>(&migrate).await.unwrap();
         for node in [target, source] {
