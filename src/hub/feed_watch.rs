@@ -6,9 +6,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
-
-use super::{Refused, Subscriber};
+use super::{
+    Refused, Subscriber,
+    place::{Place, Progress},
+};
 use crate::{
     feed::{Cursor, FeedId},
     log::{Entry, LogError, Read},
@@ -34,23 +35,6 @@ pub(super) struct FeedWatch {
     subscribers: BTreeMap<u64, Place>,
     /// Those who are about to subscribe.
     held: HashSet<u64>,
-}
-
-/// One subscriber's place.
-struct Place {
-    subscriber: Arc<dyn Subscriber>,
-    position: Cursor,
-    /// Read from the log for this one alone, older than the window.
-    backlog: VecDeque<Arc<Entry>>,
-    /// The read whose answer is waited for; others come too late.
-    reading: Option<u64>,
-    /// Whether `position` is one of the log's is to be asked of the log.
-    doubtful: bool,
-    /// Nothing is told until an answer to it has been put together.
-    paused: bool,
-    /// The log can't prove the way to here: this is its end, and the subscriber is to be told so.
-    lost: Option<Cursor>,
-    full_since: Option<Instant>,
 }
 
 /// What a flush could not do by itself.
@@ -94,17 +78,7 @@ impl FeedWatch {
             Some(end) if end.epoch != position.epoch => self.missed = true,
             Some(_) => {}
         }
-        let place = Place {
-            subscriber,
-            position,
-            backlog: VecDeque::new(),
-            reading: None,
-            doubtful: false,
-            paused: false,
-            lost: None,
-            full_since: None,
-        };
-        self.subscribers.insert(id, place);
+        self.subscribers.insert(id, Place::new(subscriber, position));
     }
 
     pub(super) fn pause(&mut self, id: u64, paused: bool) {
@@ -165,19 +139,18 @@ impl FeedWatch {
 
     /// The answer to one of [`Wants::read_for`].
     pub(super) fn read_answered_for(&mut self, id: u64, number: u64, read: Result<Read, LogError>) {
-        let place = self.subscribers.get_mut(&id).filter(|place| place.reading == Some(number));
-        let Some(place) = place else { return };
-        place.reading = None;
+        let place = self.subscribers.get_mut(&id);
+        let Some(behind) = place.and_then(|place| place.answered(number)) else { return };
         match read {
             Err(_) => {}
-            Ok(Read::Lost(end)) => place.lost = Some(end),
+            Ok(Read::Lost(end)) => behind.lost = Some(end),
             Ok(Read::Entries(entries)) => {
-                place.doubtful = false;
+                behind.doubtful = false;
                 if entries.is_empty() {
                     // It stands at the end of a log that the hub has not followed so far.
                     self.missed = true;
                 }
-                place.backlog = entries.into();
+                behind.backlog = entries.into();
             }
         }
     }
@@ -200,11 +173,11 @@ impl FeedWatch {
             *turns = left;
             match place.tell(feed, &self.window, end) {
                 Ok(Progress::UpToDate) => {}
-                Ok(Progress::NeedsLog) if place.reading.is_some() => {}
                 Ok(Progress::NeedsLog) => {
-                    self.reads += 1;
-                    place.reading = Some(self.reads);
-                    wants.read_for.push((id, self.reads, place.position));
+                    if place.reads(self.reads + 1) {
+                        self.reads += 1;
+                        wants.read_for.push((id, self.reads, place.position));
+                    }
                 }
                 Err(Refused::Full) => {
                     wants.full = true;
@@ -242,80 +215,17 @@ impl FeedWatch {
         self.missed = true;
         let followed = old.filter(|old| old.epoch == end.epoch).map(|old| old.offset);
         for place in self.subscribers.values_mut() {
-            // What is still to come was asked of a log that is no more.
-            place.reading = None;
             let joined_since = followed.is_none_or(|followed| place.position.offset > followed);
-            if place.position.epoch == end.epoch && joined_since {
-                place.doubtful = followed.is_some();
+            let stays = place.position.epoch == end.epoch && joined_since;
+            // What is still to come was asked of a log that is no more.
+            let behind = place.behind();
+            behind.reading = None;
+            if stays {
+                behind.doubtful = followed.is_some();
             } else {
-                place.lost = Some(end);
-                place.backlog.clear();
+                behind.lost = Some(end);
+                behind.backlog.clear();
             }
-        }
-    }
-}
-
-enum Progress {
-    UpToDate,
-    NeedsLog,
-}
-
-impl Place {
-    fn tell(
-        &mut self,
-        feed: &FeedId,
-        window: &VecDeque<Arc<Entry>>,
-        end: Cursor,
-    ) -> Result<Progress, Refused> {
-        if self.paused {
-            return Ok(Progress::UpToDate);
-        }
-        if let Some(lost) = self.lost {
-            self.subscriber.lost(feed, lost)?;
-            self.took(lost);
-            self.lost = None;
-            self.doubtful = false;
-        }
-        while let Some(entry) = self.backlog.front() {
-            if entry.follows(self.position) {
-                self.subscriber.deliver(entry)?;
-                let cursor = entry.cursor;
-                self.took(cursor);
-            }
-            self.backlog.pop_front();
-        }
-        if self.doubtful || self.position.epoch != end.epoch {
-            return Ok(Progress::NeedsLog);
-        }
-        if self.position.offset >= end.offset {
-            return Ok(Progress::UpToDate);
-        }
-        let missing = usize::try_from(end.offset - self.position.offset).unwrap_or(usize::MAX);
-        let Some(from) = window.len().checked_sub(missing) else {
-            return Ok(Progress::NeedsLog);
-        };
-        for entry in window.range(from..) {
-            if !entry.follows(self.position) {
-                return Ok(Progress::NeedsLog);
-            }
-            self.subscriber.deliver(entry)?;
-            self.took(entry.cursor);
-        }
-        Ok(Progress::UpToDate)
-    }
-
-    fn took(&mut self, position: Cursor) {
-        self.position = position;
-        self.full_since = None;
-    }
-
-    /// Waits for room, up to `patience`; then its connection is cut, once.
-    fn wait(&mut self, patience: Duration) {
-        let now = Instant::now();
-        let since = *self.full_since.get_or_insert(now);
-        if now - since > patience {
-            self.subscriber.cut();
-            self.full_since = Some(now);
         }
     }
 }

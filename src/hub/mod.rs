@@ -6,6 +6,7 @@
 
 mod feed_watch;
 mod pace;
+mod place;
 mod shards;
 
 use std::{
@@ -336,6 +337,12 @@ impl Watching {
 }
 
 impl Subscription {
+    /// Which feed it is in.
+    #[must_use]
+    pub fn feed(&self) -> &FeedId {
+        &self.place.feed
+    }
+
     /// Tells nothing more for now; the position is kept.
     pub fn pause(&self) {
         self.set_paused(true);

@@ -1,24 +1,20 @@
-//! One connection: deals with its requests, one after the other, until it ends.
+//! One connection: deals with its requests, one at a time.
 
-use std::{
-    collections::HashMap,
-    future::pending,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::json;
 use socketioxide::extract::SocketRef;
-use tokio::{sync::mpsc, time::sleep};
-use tokio_util::sync::CancellationToken;
+use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Context,
-    mailbox::{Join, Letter, Reply, Request},
+    mailbox::Mailbox,
     outgoing::{Outgoing, refused},
+    request::{Join, Letter, Reply, Request},
     transport,
 };
 use crate::{
@@ -40,71 +36,18 @@ const ANSWERED: usize = 1024 * 1024;
 /// How long before the token's end the client is told.
 const WARNING: Duration = Duration::from_mins(1);
 
-/// What a connection begins with; handed over from the handshake.
-#[derive(Clone)]
-pub(super) struct Start(Arc<Mutex<Option<Beginning>>>);
-
-pub(super) struct Beginning {
-    pub(super) access: Access,
-    pub(super) base: Base,
-    pub(super) mailbox: mpsc::Receiver<Box<Letter>>,
-    pub(super) feeds: Vec<Result<Join, Problem>>,
-    pub(super) place: Place,
-    /// Ends it.
-    pub(super) closed: CancellationToken,
-}
-
-impl Start {
-    pub(super) fn new(beginning: Beginning) -> Self {
-        Self(Arc::new(Mutex::new(Some(beginning))))
-    }
-
-    pub(super) fn take(&self) -> Option<Beginning> {
-        self.0.lock().expect("no panic while held").take()
-    }
-}
-
-/// Runs one connection until it is closed. Owns its place among the connections and in every feed.
-pub(super) async fn run(context: Arc<Context>, socket: SocketRef, beginning: Beginning) {
-    let Beginning { access, base, mut mailbox, feeds, place: _place, closed } = beginning;
-    let outgoing = Arc::new(Outgoing { socket, showcase: context.showcase.clone(), base });
-    let join_rate = context.limiter.joins();
-    let mut connection = Connection {
-        context,
-        outgoing,
-        access,
-        joined: HashMap::new(),
-        join_rate,
-        answerable: ANSWERED,
-        warned: false,
-    };
-    let live = async {
-        // Boxed, as is every request below: a task is as large as the largest thing it ever does, and
-        // most connections do nothing but wait.
-        Box::pin(connection.join_all(feeds)).await;
-        loop {
-            tokio::select! {
-                letter = mailbox.recv() => match letter {
-                    Some(letter) => Box::pin(connection.deal_with(*letter)).await,
-                    None => return,
-                },
-                () = until(connection.warning_at()) => Box::pin(connection.warn()).await,
-                () = until(connection.end_at()) => return connection.end(),
-            }
-        }
-    };
-    closed.run_until_cancelled(live).await;
-}
-
-struct Connection {
+/// One connection. Owns its place among the connections and in every feed.
+pub(super) struct Connection {
     context: Arc<Context>,
     outgoing: Arc<Outgoing>,
     access: Access,
-    joined: HashMap<FeedId, Subscription>,
+    /// Tells when the token of `access` ends.
+    expiry: Option<AbortOnDropHandle<()>>,
+    joined: Vec<Subscription>,
     join_rate: JoinRate,
     /// What is left of [`ANSWERED`].
     answerable: usize,
-    warned: bool,
+    _place: Place,
 }
 
 /// An answer that was put together, and where the feed goes on once it has been sent.
@@ -121,6 +64,25 @@ enum FeedPlace {
 }
 
 impl Connection {
+    pub(super) fn new(
+        context: Arc<Context>,
+        socket: SocketRef,
+        base: Base,
+        access: Access,
+        place: Place,
+    ) -> Self {
+        Self {
+            expiry: watch_token(&socket, &access),
+            join_rate: context.limiter.joins(),
+            outgoing: Arc::new(Outgoing { socket, showcase: context.showcase.clone(), base }),
+            context,
+            access,
+            joined: Vec::new(),
+            answerable: ANSWERED,
+            _place: place,
+        }
+    }
+
     async fn join_all(&mut self, feeds: Vec<Result<Join, Problem>>) {
         let free = self.context.limits.feeds_per_connection;
         for (number, join) in feeds.into_iter().enumerate() {
@@ -139,8 +101,9 @@ impl Connection {
         }
     }
 
-    async fn deal_with(&mut self, Letter { request, reply }: Letter) {
+    pub(super) async fn deal_with(&mut self, Letter { request, reply }: Letter) {
         match request {
+            Request::Handshake(feeds) => self.join_all(feeds).await,
             Request::Join(join) => {
                 let answer = self.counted_join(join).await;
                 if reply.is_awaited() {
@@ -151,7 +114,7 @@ impl Connection {
             }
             Request::Leave(feed) => {
                 let answer = feed.map(|feed| {
-                    self.joined.remove(&feed);
+                    self.leave(&feed);
                     json!({ "feed": feed })
                 });
                 self.answer(&reply, answer).await;
@@ -166,6 +129,12 @@ impl Connection {
                     Problem::new(ProblemKind::UnknownEvent, format!("the server knows no event {event:?}"));
                 self.answer(&reply, Err::<(), _>(problem)).await;
             }
+            // Another token may have come before the word of the old one's end was read.
+            Request::TokenExpires(end) if self.access.expires_at == Some(end) => {
+                let _ = self.emit("tokenExpiring", &json!({ "expiresAt": end })).await;
+            }
+            Request::TokenExpired(end) if self.access.expires_at == Some(end) => self.end(),
+            Request::TokenExpires(_) | Request::TokenExpired(_) => {}
         }
     }
 
@@ -178,12 +147,12 @@ impl Connection {
     async fn join_feed(&mut self, feed: &FeedId, cursor: Option<Cursor>) -> Result<Joined, Problem> {
         self.access.check(feed, Right::View)?;
         let limit = self.context.limits.feeds_per_connection;
-        if !self.joined.contains_key(feed) && self.joined.len() >= limit {
+        // A join that fails leaves everything as it was.
+        let before = self.leave(feed).inspect(Subscription::pause);
+        if before.is_none() && self.joined.len() >= limit {
             let detail = format!("a connection may be in at most {limit} feeds");
             return Err(Problem::new(ProblemKind::TooManyFeeds, detail));
         }
-        // A join that fails leaves everything as it was.
-        let before = self.joined.remove(feed).inspect(Subscription::pause);
         let watching = self.context.hub.watch(feed);
         match (self.recover(feed.clone(), cursor).await, before) {
             (Ok(answer), Some(before)) if !answer.recovered => {
@@ -191,7 +160,7 @@ impl Connection {
             }
             (Ok(answer), _) => Ok(Joined { answer, place: FeedPlace::New(watching) }),
             (Err(problem), before) => {
-                self.joined.extend(before.inspect(Subscription::resume).map(|before| (feed.clone(), before)));
+                self.joined.extend(before.inspect(Subscription::resume));
                 Err(problem)
             }
         }
@@ -250,7 +219,12 @@ impl Connection {
                 subscription
             }
         };
-        self.joined.insert(answer.feed, subscription);
+        self.joined.push(subscription);
+    }
+
+    fn leave(&mut self, feed: &FeedId) -> Option<Subscription> {
+        let at = self.joined.iter().position(|joined| joined.feed() == feed)?;
+        Some(self.joined.swap_remove(at))
     }
 
     async fn authenticate(
@@ -259,32 +233,21 @@ impl Connection {
     ) -> Result<serde_json::Value, Problem> {
         let token = token?;
         self.access = self.context.gate.admit(Some(token.expose_secret())).await?;
-        self.warned = false;
+        self.expiry = watch_token(&self.outgoing.socket, &self.access);
         // All of them before anything is said: the client may be slow to hear it.
-        let lost = self.joined.extract_if(|feed, _| self.access.check(feed, Right::View).is_err());
-        for feed in lost.map(|(feed, _)| feed).collect::<Vec<_>>() {
+        let access = &self.access;
+        let lost = self.joined.extract_if(.., |joined| access.check(joined.feed(), Right::View).is_err());
+        for feed in lost.map(|joined| joined.feed().clone()).collect::<Vec<_>>() {
             let left = json!({ "feed": feed, "reason": "the new token has no right 'view' on this feed" });
             let _ = self.emit("left", &left).await;
         }
         Ok(self.access.expires_at.map_or_else(|| json!({}), |end| json!({ "expiresAt": end })))
     }
 
-    fn warning_at(&self) -> Option<Timestamp> {
-        self.access.expires_at.filter(|_| !self.warned).and_then(|end| end.checked_sub(WARNING).ok())
-    }
-
-    fn end_at(&self) -> Option<Timestamp> {
-        self.access.expires_at.and_then(|end| end.checked_add(LEEWAY).ok())
-    }
-
-    async fn warn(&mut self) {
-        self.warned = true;
-        let _ = self.emit("tokenExpiring", &json!({ "expiresAt": self.access.expires_at })).await;
-    }
-
     /// Ends what the token no longer covers, by a Socket.IO disconnect: coming back with the same
     /// token would help nobody.
     fn end(&mut self) {
+        self.joined.clear();
         let socket = self.outgoing.socket.clone();
         if socket.clone().disconnect().is_err() {
             transport::cut(&socket);
@@ -309,7 +272,11 @@ impl Connection {
     /// Sends by the request's callback, waiting for room.
     async fn reply<T: Serialize>(&self, reply: &Reply, answer: &T) -> Result<(), Refused> {
         let encoded = serde_json::value::to_raw_value(answer).map_err(|_| Refused::Gone)?;
-        self.when_there_is_room(|| reply.sender().send(&*encoded).map_err(|error| refused(&error))).await
+        let send = || match reply.sender() {
+            Some(sender) => sender.send(&*encoded).map_err(|error| refused(&error)),
+            None => Ok(()),
+        };
+        self.when_there_is_room(send).await
     }
 
     /// Sends an event, waiting for room.
@@ -333,9 +300,27 @@ impl Connection {
     }
 }
 
-/// Waits for a moment; for ever, where there is none.
-async fn until(moment: Option<Timestamp>) {
-    let Some(moment) = moment else { return pending().await };
+/// Has the connection told when its token is about to end, and when it has.
+fn watch_token(socket: &SocketRef, access: &Access) -> Option<AbortOnDropHandle<()>> {
+    let end = access.expires_at?;
+    let socket = socket.clone();
+    let put = move |request| {
+        if let Some(mailbox) = Mailbox::of(&socket) {
+            mailbox.put_first(Letter::unasked(request));
+        }
+    };
+    let watch = async move {
+        until(end.checked_sub(WARNING)).await;
+        put(Request::TokenExpires(end));
+        until(end.checked_add(LEEWAY)).await;
+        put(Request::TokenExpired(end));
+    };
+    Some(AbortOnDropHandle::new(tokio::spawn(watch)))
+}
+
+/// Waits for a moment; for ever, where it is beyond all time.
+async fn until(moment: Result<Timestamp, jiff::Error>) {
+    let Ok(moment) = moment else { return pending().await };
     let wait = Duration::try_from(moment.duration_since(Timestamp::now())).unwrap_or_default();
     sleep(wait).await;
 }

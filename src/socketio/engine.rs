@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    fmt,
+    fmt, mem,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
@@ -13,6 +13,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header, uri::PathAndQuery,
 };
 use http_body_util::Full;
+use hyper::upgrade::OnUpgrade;
 use socketioxide::{ProtocolVersion, socket::Sid};
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 
@@ -69,15 +70,13 @@ where
         let moving = moving(request.uri()).zip(request.extensions().get::<Peer>().cloned());
         *request.uri_mut() = with_version(request.uri());
         *request.headers_mut() = needed(request.headers());
-        // Whatever else the router noted would be kept alive, too.
-        let peer = request.extensions_mut().remove::<Peer>();
-        let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
-        request.extensions_mut().clear();
+        // Whatever else the router noted would be kept alive, too, and the room that it took.
+        let mut noted = mem::take(request.extensions_mut());
         request.extensions_mut().insert(self.sessions.clone());
-        if let Some(peer) = peer {
+        if let Some(peer) = noted.remove::<Peer>() {
             request.extensions_mut().insert(peer);
         }
-        if let Some(upgrade) = upgrade {
+        if let Some(upgrade) = noted.remove::<OnUpgrade>() {
             request.extensions_mut().insert(upgrade);
         }
         let answer = self.inner.call(request);
@@ -153,11 +152,17 @@ fn with_version(uri: &Uri) -> Uri {
 
 /// A fresh copy of what is needed of `headers`.
 fn needed(headers: &HeaderMap) -> HeaderMap {
-    let copy = |value: &HeaderValue| HeaderValue::from_bytes(value.as_bytes()).ok();
-    let needed = NEEDED
-        .into_iter()
-        .flat_map(|name| headers.get_all(&name).iter().map(move |value| (name.clone(), value)));
-    needed.filter_map(|(name, value)| Some((name, copy(value)?))).collect()
+    let needed = || {
+        NEEDED
+            .into_iter()
+            .flat_map(|name| headers.get_all(&name).iter().map(move |value| (name.clone(), value)))
+    };
+    // A map that grows makes room for more than it holds.
+    let mut copy = HeaderMap::with_capacity(needed().count());
+    for (name, value) in needed() {
+        copy.append(name, HeaderValue::from_bytes(value.as_bytes()).expect("it was one"));
+    }
+    copy
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
 use serde_json::Value;
 
-use super::mailbox::Join;
+use super::request::Join;
 use crate::wire::{Problem, ProblemKind};
 
 /// A handshake, read.

@@ -1,69 +1,154 @@
 //! The requests of one connection, in the order in which they were sent.
 //!
 //! socketioxide runs a task for each message; tasks overtake each other. So messages are read where
-//! they arrive, put in a mailbox, and dealt with by the connection's one task.
+//! they arrive, put in a mailbox, and dealt with one after the other, by a task that lasts for as long as
+//! there are any: nearly all connections only listen, and a task that waits holds its memory.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{
+    collections::VecDeque,
+    marker::PhantomData,
+    mem,
+    sync::{Arc, Mutex, MutexGuard},
+};
 
-use secrecy::SecretString;
 use serde_json::Value;
 use socketioxide::{
     adapter::LocalAdapter,
-    extract::{AckSender, Event, SocketRef, TryData},
+    extract::{Event, SocketRef, TryData},
     handler::{FromMessageParts, MessageHandler, Value as RawValue},
     socket::Socket,
 };
-use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio_util::task::TaskTracker;
 
-use super::transport;
-use crate::{
-    auth::{AuthError, MAX_TOKEN_BYTES},
-    feed::{Cursor, FeedId},
-    wire::{Problem, ProblemKind},
+use super::{
+    connection::Connection,
+    request::{Letter, Reply, Request},
+    transport,
 };
 
 /// Requests that may wait. Who sends more without waiting for answers is cut off.
 const CAPACITY: usize = 1024;
 
-/// A request and the way to answer it.
-pub(super) struct Letter {
-    pub(super) request: Request,
-    pub(super) reply: Reply,
+/// The letters of one connection, and the connection while nobody deals with them.
+pub(super) struct Mailbox {
+    tasks: TaskTracker,
+    inside: Mutex<Inside>,
 }
 
-/// What a client asks for.
-#[derive(Debug)]
-pub(super) enum Request {
-    Join(Result<Join, Problem>),
-    Leave(Result<FeedId, Problem>),
-    Authenticate(Result<SecretString, Problem>),
-    UploadNotification(Result<FeedId, Problem>),
-    Unknown(String),
+struct Inside {
+    letters: VecDeque<Box<Letter>>,
+    stage: Stage,
 }
 
-/// The argument of `join`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Join {
-    pub(super) feed: FeedId,
-    /// Where to go on. One that was forged leads as far as none.
-    pub(super) cursor: Option<Cursor>,
-}
-
-/// Answers one request, by its callback where it has one.
-pub(super) struct Reply {
-    socket: Arc<Socket<LocalAdapter>>,
-    ack: Option<i64>,
+enum Stage {
+    /// The client has not been told yet that it is connected.
+    Admitted(Box<Connection>),
+    /// Nothing is to be done.
+    Idle(Box<Connection>),
+    /// A task has the connection and deals with letters.
+    Busy(AbortHandle),
+    Ended,
 }
 
 /// Takes every message of one socket.
-struct Inbox(mpsc::Sender<Box<Letter>>);
+struct Inbox(Arc<Mailbox>);
 
-/// Opens the mailbox of `socket`. Letters are boxed, since a channel makes room for 32 of what it
-/// carries at once: for every connection that never asks anything, too.
-pub(super) fn open(socket: &SocketRef) -> mpsc::Receiver<Box<Letter>> {
-    let (sender, receiver) = mpsc::channel(CAPACITY);
-    socket.on_fallback(Inbox(sender));
-    receiver
+impl Mailbox {
+    /// Opens the mailbox of `socket`, whose `connection` begins with `first`.
+    pub(super) fn open(socket: &SocketRef, tasks: TaskTracker, connection: Connection, first: Request) {
+        let letters = VecDeque::from([Box::new(Letter::unasked(first))]);
+        let inside = Mutex::new(Inside { letters, stage: Stage::Admitted(Box::new(connection)) });
+        let mailbox = Arc::new(Self { tasks, inside });
+        socket.on_fallback(Inbox(mailbox.clone()));
+        socket.extensions.insert(mailbox);
+    }
+
+    pub(super) fn of(socket: &SocketRef) -> Option<Arc<Self>> {
+        socket.extensions.get()
+    }
+
+    /// From here on letters are dealt with. False if it has ended before.
+    pub(super) fn begin(self: &Arc<Self>) -> bool {
+        let mut inside = self.inside();
+        let Stage::Admitted(connection) = inside.replace(Stage::Ended) else { return false };
+        inside.stage = Stage::Idle(connection);
+        self.see_to(&mut inside);
+        true
+    }
+
+    /// Puts in what is more urgent than what waits.
+    pub(super) fn put_first(self: &Arc<Self>, letter: Letter) {
+        let mut inside = self.inside();
+        inside.letters.push_front(Box::new(letter));
+        self.see_to(&mut inside);
+    }
+
+    /// Puts a letter in, if there is room.
+    fn put(self: &Arc<Self>, letter: Letter) -> bool {
+        let mut inside = self.inside();
+        let room = inside.letters.len() < CAPACITY;
+        if room {
+            inside.letters.push_back(Box::new(letter));
+            self.see_to(&mut inside);
+        }
+        room
+    }
+
+    /// Has what waits dealt with, if nobody does.
+    fn see_to(self: &Arc<Self>, inside: &mut Inside) {
+        match inside.replace(Stage::Ended) {
+            Stage::Idle(connection) => {
+                let task = self.tasks.spawn(self.clone().deal(connection));
+                inside.stage = Stage::Busy(task.abort_handle());
+            }
+            Stage::Ended => inside.letters.clear(),
+            stage => inside.stage = stage,
+        }
+    }
+
+    async fn deal(self: Arc<Self>, connection: Box<Connection>) {
+        let mut at_hand = self.next(connection);
+        while let Some((mut connection, letter)) = at_hand {
+            connection.deal_with(*letter).await;
+            at_hand = self.next(connection);
+        }
+    }
+
+    /// The next letter. When there is none, the connection is laid back.
+    fn next(&self, connection: Box<Connection>) -> Option<(Box<Connection>, Box<Letter>)> {
+        let mut inside = self.inside();
+        if let Some(letter) = inside.letters.pop_front() {
+            return Some((connection, letter));
+        }
+        if let Stage::Busy(_) = inside.stage {
+            inside.stage = Stage::Idle(connection);
+        }
+        None
+    }
+
+    /// Ends the connection, whatever it is doing: its place and those in its feeds are free. Whether it had
+    /// begun.
+    pub(super) fn end(&self) -> bool {
+        let mut inside = self.inside();
+        let (stage, letters) = (inside.replace(Stage::Ended), mem::take(&mut inside.letters));
+        drop(inside);
+        drop(letters);
+        if let Stage::Busy(task) = &stage {
+            task.abort();
+        }
+        !matches!(stage, Stage::Admitted(_))
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().expect("no panic while held")
+    }
+}
+
+impl Inside {
+    fn replace(&mut self, stage: Stage) -> Stage {
+        mem::replace(&mut self.stage, stage)
+    }
 }
 
 impl MessageHandler<LocalAdapter, PhantomData<Self>> for Inbox {
@@ -71,71 +156,9 @@ impl MessageHandler<LocalAdapter, PhantomData<Self>> for Inbox {
         let Ok(Event(event)) = Event::from_message_parts(&socket, &mut raw, &ack) else { return };
         let Ok(TryData(argument)) = TryData::<Value>::from_message_parts(&socket, &mut raw, &ack);
         let request = Request::read(&event, &argument.unwrap_or(Value::Null));
-        let letter = Box::new(Letter { request, reply: Reply { socket, ack } });
-        if let Err(mpsc::error::TrySendError::Full(letter)) = self.0.try_send(letter) {
-            transport::cut(&letter.reply.socket);
-        }
-    }
-}
-
-impl Reply {
-    /// Whether the client waits for an answer.
-    pub(super) fn is_awaited(&self) -> bool {
-        self.ack.is_some()
-    }
-
-    /// A sender for the answer: a new one for each try, since a failed try uses it up.
-    pub(super) fn sender(&self) -> AckSender {
-        let Ok(sender) =
-            AckSender::from_message_parts(&self.socket, &mut RawValue::Str("".into(), None), &self.ack);
-        sender
-    }
-}
-
-impl Request {
-    fn read(event: &str, argument: &Value) -> Self {
-        match event {
-            "join" => Self::Join(Join::read(argument)),
-            "leave" => Self::Leave(Join::read(argument).map(|join| join.feed)),
-            "authenticate" => Self::Authenticate(token(argument)),
-            "uploadNotification" => Self::UploadNotification(Join::read(argument).map(|join| join.feed)),
-            _ => Self::Unknown(event.chars().take(64).collect()),
-        }
-    }
-}
-
-impl Join {
-    /// Reads `"summer"` or `{"feed":"summer","cursor":"…"}`.
-    pub(super) fn read(argument: &Value) -> Result<Self, Problem> {
-        let (feed, cursor) = match argument {
-            Value::String(feed) => (Some(feed.as_str()), None),
-            Value::Object(fields) => (fields.get("feed").and_then(Value::as_str), fields.get("cursor")),
-            _ => (None, None),
-        };
-        let feed = feed.ok_or_else(|| {
-            Problem::new(ProblemKind::InvalidFeed, "feed must be given, as a string or as {\"feed\": \"…\"}")
-        })?;
-        Self::parse(feed, cursor).map_err(|problem| problem.about(feed))
-    }
-
-    fn parse(feed: &str, cursor: Option<&Value>) -> Result<Self, Problem> {
-        let cursor = match cursor {
-            None | Some(Value::Null) => None,
-            Some(Value::String(cursor)) => Cursor::parse(cursor).ok(),
-            Some(_) => return Err(Problem::new(ProblemKind::InvalidParameter, "cursor must be a string")),
-        };
-        Ok(Self { feed: FeedId::parse(feed)?, cursor })
-    }
-}
-
-/// Reads `{"token":"…"}`. A token that is too long is not kept while it waits.
-fn token(argument: &Value) -> Result<SecretString, Problem> {
-    match argument.get("token").and_then(Value::as_str) {
-        Some(token) if token.len() > MAX_TOKEN_BYTES => Err(AuthError::Invalid.into()),
-        Some(token) => Ok(token.into()),
-        None => {
-            let detail = "token must be a string in {\"token\": \"…\"}";
-            Err(Problem::new(ProblemKind::InvalidParameter, detail))
+        let reply = Reply::new(ack.map(|ack| (socket.clone(), ack)));
+        if !self.0.put(Letter { request, reply }) {
+            transport::cut(&socket);
         }
     }
 }

@@ -9,6 +9,7 @@ mod engine;
 mod handshake;
 mod mailbox;
 mod outgoing;
+mod request;
 mod transport;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -23,7 +24,7 @@ use socketioxide::{
     service::SocketIoService,
     socket::DisconnectReason,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 use crate::{
     auth::{Gate, MAX_TOKEN_BYTES},
@@ -32,8 +33,10 @@ use crate::{
     listener::Peer,
     wire::{Problem, Showcase, UrlBase},
 };
-use connection::{Beginning, Start};
+use connection::Connection;
 use handshake::Handshake;
+use mailbox::Mailbox;
+use request::Request;
 use transport::Sessions;
 
 pub use engine::EngineService;
@@ -92,14 +95,7 @@ impl Limits {
 /// The Socket.IO side of the server.
 pub struct SocketIoServer {
     io: SocketIo,
-    connections: Connections,
-}
-
-/// Those who are connected.
-#[derive(Debug, Clone, Default)]
-struct Connections {
-    /// Ends their tasks: socketioxide runs no disconnect handlers when it closes as a whole.
-    closing: CancellationToken,
+    /// Those that deal with requests.
     tasks: TaskTracker,
 }
 
@@ -113,17 +109,17 @@ impl SocketIoServer {
             .max_payload(POLL_BODY.max(longest) as u64)
             .ws_max_message_size(longest)
             .ws_max_frame_size(longest)
-            .ws_read_buffer_size(512)
+            .ws_read_buffer_size(256)
             .connect_timeout(CONNECT_TIMEOUT)
             .with_parser(
                 ParserConfig::common().max_incoming_binaries(8).max_incoming_binary_buf_size(longest),
             )
             .build_svc();
-        let connections = Connections::default();
-        serve(&io, context, connections.clone());
+        let tasks = TaskTracker::new();
+        serve(&io, context, tasks.clone());
         let sessions = Sessions::default();
         sessions.closer.set(service.clone());
-        (EngineService::new(service, sessions), Self { io, connections })
+        (EngineService::new(service, sessions), Self { io, tasks })
     }
 
     /// Tells everybody when to come back, spread over `spread`. Those who poll are given time to come for
@@ -142,18 +138,20 @@ impl SocketIoServer {
         }
     }
 
-    /// Closes every transport (no Socket.IO disconnect: official clients would not come back) and waits
-    /// for the connections' tasks. Those who don't take it are cut when `limit` is over.
+    /// Closes every transport (no Socket.IO disconnect: official clients would not come back) and ends what
+    /// is being done for them. Those who don't take it are cut when `limit` is over.
     pub async fn close(&self, limit: Duration) {
         let sockets = self.io.of("/").map(BroadcastOperators::sockets).unwrap_or_default();
         let closing = async {
             self.io.close().await;
-            self.connections.closing.cancel();
-            self.connections.tasks.close();
-            self.connections.tasks.wait().await;
+            // It runs no disconnect handlers when it closes as a whole.
+            for mailbox in sockets.iter().filter_map(Mailbox::of) {
+                mailbox.end();
+            }
+            self.tasks.close();
+            self.tasks.wait().await;
         };
         if tokio::time::timeout(limit, closing).await.is_err() {
-            self.connections.closing.cancel();
             for socket in sockets {
                 transport::cut(&socket);
             }
@@ -161,17 +159,17 @@ impl SocketIoServer {
     }
 }
 
-fn serve(io: &SocketIo, context: Arc<Context>, connections: Connections) {
+fn serve(io: &SocketIo, context: Arc<Context>, tasks: TaskTracker) {
     let admit = {
-        let (context, connections) = (context.clone(), connections.clone());
+        let context = context.clone();
         async move |socket: SocketRef, auth: TryData<serde_json::Value>| {
-            admit(&context, &connections, &socket, auth.0.ok()).await
+            admit(&context, &tasks, &socket, auth.0.ok()).await
         }
     };
     let connected = async move |io: SocketIo, socket: SocketRef| {
-        let start = socket.extensions.remove::<Start>();
-        if let Some(beginning) = start.and_then(|start| start.take()) {
-            begin(&context, &connections, &io, socket, beginning);
+        let began = Mailbox::of(&socket).is_some_and(|mailbox| mailbox.begin());
+        if began && context.announce_connections {
+            tell_everybody(&io, "aUserHasConnected");
         }
     };
     io.ns("/", connected.with(admit));
@@ -188,10 +186,10 @@ async fn turn_away(socket: SocketRef) -> Result<(), Infallible> {
 }
 
 /// Runs before the client is told that it is connected, so that what it sends at once finds its mailbox,
-/// and its end is noticed even if it comes before [`begin`].
+/// and its end is noticed even if it comes before that.
 async fn admit(
-    context: &Context,
-    connections: &Connections,
+    context: &Arc<Context>,
+    tasks: &TaskTracker,
     socket: &SocketRef,
     auth: Option<serde_json::Value>,
 ) -> Result<(), &'static str> {
@@ -206,12 +204,10 @@ async fn admit(
     };
     match admitted.await {
         Ok((handshake, access, place)) => {
-            let mailbox = mailbox::open(socket);
-            let closed = connections.closing.child_token();
-            see_off(socket, closed.clone(), context.announce_connections);
+            see_off(socket, context.announce_connections);
             let base = context.url_base.for_host(handshake.host.as_deref());
-            let beginning = Beginning { access, base, mailbox, feeds: handshake.feeds, place, closed };
-            socket.extensions.insert(Start::new(beginning));
+            let connection = Connection::new(context.clone(), socket.clone(), base, access, place);
+            Mailbox::open(socket, tasks.clone(), connection, Request::Handshake(handshake.feeds));
             Ok(())
         }
         Err(problem) => {
@@ -223,10 +219,9 @@ async fn admit(
 
 /// Does what is to be done when the client is gone, or has gone from the namespace: its session then is
 /// still open, but has no place among the connections any more.
-fn see_off(socket: &SocketRef, closed: CancellationToken, announce: bool) {
+fn see_off(socket: &SocketRef, announce: bool) {
     socket.on_disconnect(async move |io: SocketIo, socket: SocketRef, reason: DisconnectReason| {
-        closed.cancel();
-        let began = socket.extensions.remove::<Start>().is_none();
+        let began = Mailbox::of(&socket).is_some_and(|mailbox| mailbox.end());
         if announce && began {
             tell_everybody(&io, "aUserHasDisconnected");
         }
@@ -234,19 +229,6 @@ fn see_off(socket: &SocketRef, closed: CancellationToken, announce: bool) {
             transport::cut_after(socket, FAREWELL);
         }
     });
-}
-
-fn begin(
-    context: &Arc<Context>,
-    connections: &Connections,
-    io: &SocketIo,
-    socket: SocketRef,
-    beginning: Beginning,
-) {
-    if context.announce_connections {
-        tell_everybody(io, "aUserHasConnected");
-    }
-    connections.tasks.spawn(connection::run(context.clone(), socket, beginning));
 }
 
 /// As the old server did: to everybody, without arguments. Best effort: it tells of no photo.

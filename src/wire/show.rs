@@ -23,7 +23,7 @@ const BASES: usize = 8;
 pub struct Showcase {
     bucket: Bucket,
     /// Their places are given by their tags, which are random.
-    ready: Mutex<Vec<Option<Ready>>>,
+    ready: Mutex<Vec<Option<Box<Ready>>>>,
 }
 
 /// An entry in the period for which its URLs are signed.
@@ -103,7 +103,7 @@ impl Showcase {
         if !place.as_ref().is_some_and(|ready| ready.is(entry, period)) {
             *place = None;
         }
-        let Ready { shown, .. } = place.get_or_insert_with(|| Ready::new(entry, period));
+        let Ready { shown, .. } = &mut **place.get_or_insert_with(|| Ready::new(entry, period).into());
         if let Some((_, shown)) = shown.iter().find(|(known, _)| known == base) {
             return shown.clone();
         }
