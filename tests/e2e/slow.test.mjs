@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { closing, connect4 } from './lib/clients.mjs';
 import { RawPolling, RawWebSocket } from './lib/engineio.mjs';
 import { Account } from './lib/ministack.mjs';
@@ -19,21 +19,24 @@ const RECORDS = 400;
 const KINDS = { WebSocket: RawWebSocket, 'long-polling': RawPolling };
 
 describe('slow clients', { skip: !chosen.includes('serve') }, () => {
-  let account;
-  before(async () => {
-    account = await Account.open();
-  });
-  after(() => account?.close());
-
-  /** `photoshare serve` that announces thousands of uploads without asking the bucket for each. */
+  /**
+   * `photoshare serve` that announces thousands of uploads without asking the bucket for each. In an account of
+   * its own: the polls of a server before it would take messages with them, and a stall that lasts until the
+   * next ping ends a session.
+   */
   async function serve(t, patience) {
-    const server = await account.serve({ env: { INSPECT: 'off', FEED_LOG_LENGTH: '10000', SLOW_CLIENT_SECS: String(patience) } });
-    t.after(() => server.stop());
-    return server;
+    const account = await Account.open();
+    let server;
+    t.after(async () => {
+      await server?.stop();
+      await account.close();
+    });
+    server = await account.serve({ env: { INSPECT: 'off', FEED_LOG_LENGTH: '10000', SLOW_CLIENT_SECS: String(patience) } });
+    return { account, server };
   }
 
   /** S3's word on thousands of uploads, by as few messages as hold them. */
-  async function burst(t, feed) {
+  async function burst(t, account, feed) {
     const folder = await temporaryFolder(t);
     await inParallel(2, Array.from({ length: EVENTS / RECORDS }), async (_, i) => {
       const Records = Array.from({ length: RECORDS }, (_, n) => record(account.env.S3_BUCKET, `${feed}/${i}-${n}.jpg`));
@@ -56,11 +59,11 @@ describe('slow clients', { skip: !chosen.includes('serve') }, () => {
     for (const eio of [3, 4]) {
       test(`trap 35: ${kind}, Engine.IO ${eio}: told everything once it reads again`, async (t) => {
         const feed = newFeed();
-        const server = await serve(t, 120);
+        const { account, server } = await serve(t, 120);
         const witness = await witnessOf(t, server, feed);
         const { client } = await joined(t, Kind, server, eio, feed);
         client.pause();
-        await burst(t, feed);
+        await burst(t, account, feed);
         await witness.inbox.first(EVENTS, 'imageUploaded');
         const before = client.inbox.named('imageUploaded').length;
         assert.ok(before < EVENTS / 2, `it did not stall: ${before} told`);
@@ -71,11 +74,11 @@ describe('slow clients', { skip: !chosen.includes('serve') }, () => {
 
       test(`trap 35: ${kind}, Engine.IO ${eio}: cut when it reads nothing for too long, and recovers by its cursor`, async (t) => {
         const feed = newFeed();
-        const server = await serve(t, 1);
+        const { account, server } = await serve(t, 1);
         const witness = await witnessOf(t, server, feed);
         const { client, answer } = await joined(t, Kind, server, eio, feed);
         client.pause();
-        await burst(t, feed);
+        await burst(t, account, feed);
         await witness.inbox.first(EVENTS, 'imageUploaded');
         await watchers(server, feed, 1);
         client.resume();
@@ -95,11 +98,11 @@ describe('slow clients', { skip: !chosen.includes('serve') }, () => {
 
   test('a stop with a client that reads nothing ends in order', async (t) => {
     const feed = newFeed();
-    const server = await account.serve({ env: { INSPECT: 'off', FEED_LOG_LENGTH: '10000', SLOW_CLIENT_SECS: '120' } });
+    const { account, server } = await serve(t, 120);
     const witness = await witnessOf(t, server, feed);
     const { client } = await joined(t, RawWebSocket, server, 4, feed);
     client.pause();
-    await burst(t, feed);
+    await burst(t, account, feed);
     await witness.inbox.first(EVENTS, 'imageUploaded');
     await server.stop();
     await witness.inbox.find('reconnect');
