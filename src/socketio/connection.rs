@@ -36,6 +36,14 @@ const ANSWERED: usize = 1024 * 1024;
 /// How long before the token's end the client is told.
 const WARNING: Duration = Duration::from_mins(1);
 
+/// What a connection begins with.
+pub(super) struct Admitted {
+    pub(super) context: Arc<Context>,
+    pub(super) base: Base,
+    pub(super) access: Access,
+    pub(super) place: Place,
+}
+
 /// One connection. Owns its place among the connections and in every feed.
 pub(super) struct Connection {
     context: Arc<Context>,
@@ -64,13 +72,7 @@ enum FeedPlace {
 }
 
 impl Connection {
-    pub(super) fn new(
-        context: Arc<Context>,
-        socket: SocketRef,
-        base: Base,
-        access: Access,
-        place: Place,
-    ) -> Self {
+    pub(super) fn new(socket: SocketRef, Admitted { context, base, access, place }: Admitted) -> Self {
         Self {
             expiry: watch_token(&socket, &access),
             join_rate: context.limiter.joins(),
@@ -249,6 +251,9 @@ impl Connection {
     fn end(&mut self) {
         self.joined.clear();
         let socket = self.outgoing.socket.clone();
+        if let Some(mailbox) = Mailbox::of(&socket) {
+            mailbox.end();
+        }
         if socket.clone().disconnect().is_err() {
             transport::cut(&socket);
         } else {

@@ -18,11 +18,11 @@ use socketioxide::{
     handler::{FromMessageParts, MessageHandler, Value as RawValue},
     socket::Socket,
 };
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, coop::consume_budget};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    connection::Connection,
+    connection::{Admitted, Connection},
     request::{Letter, Reply, Request},
     transport,
 };
@@ -42,8 +42,9 @@ struct Inside {
 }
 
 enum Stage {
-    /// The client has not been told yet that it is connected.
-    Admitted(Box<Connection>),
+    /// The client has not been told yet that it is connected. It may never be, without a word to us: so
+    /// nothing here may hold its socket, which holds this.
+    Admitted(Box<Admitted>),
     /// Nothing is to be done.
     Idle(Box<Connection>),
     /// A task has the connection and deals with letters.
@@ -55,10 +56,10 @@ enum Stage {
 struct Inbox(Arc<Mailbox>);
 
 impl Mailbox {
-    /// Opens the mailbox of `socket`, whose `connection` begins with `first`.
-    pub(super) fn open(socket: &SocketRef, tasks: TaskTracker, connection: Connection, first: Request) {
+    /// Opens the mailbox of `socket`, whose first request is `first`.
+    pub(super) fn open(socket: &SocketRef, tasks: TaskTracker, admitted: Admitted, first: Request) {
         let letters = VecDeque::from([Box::new(Letter::unasked(first))]);
-        let inside = Mutex::new(Inside { letters, stage: Stage::Admitted(Box::new(connection)) });
+        let inside = Mutex::new(Inside { letters, stage: Stage::Admitted(Box::new(admitted)) });
         let mailbox = Arc::new(Self { tasks, inside });
         socket.on_fallback(Inbox(mailbox.clone()));
         socket.extensions.insert(mailbox);
@@ -69,10 +70,10 @@ impl Mailbox {
     }
 
     /// From here on letters are dealt with. False if it has ended before.
-    pub(super) fn begin(self: &Arc<Self>) -> bool {
+    pub(super) fn begin(self: &Arc<Self>, socket: SocketRef) -> bool {
         let mut inside = self.inside();
-        let Stage::Admitted(connection) = inside.replace(Stage::Ended) else { return false };
-        inside.stage = Stage::Idle(connection);
+        let Stage::Admitted(admitted) = inside.replace(Stage::Ended) else { return false };
+        inside.stage = Stage::Idle(Box::new(Connection::new(socket, *admitted)));
         self.see_to(&mut inside);
         true
     }
@@ -110,6 +111,8 @@ impl Mailbox {
     async fn deal(self: Arc<Self>, connection: Box<Connection>) {
         let mut at_hand = self.next(connection);
         while let Some((mut connection, letter)) = at_hand {
+            // Others want to go on, too, even if nothing here has to be waited for.
+            consume_budget().await;
             connection.deal_with(*letter).await;
             at_hand = self.next(connection);
         }

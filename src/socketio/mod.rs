@@ -33,7 +33,7 @@ use crate::{
     listener::Peer,
     wire::{Problem, Showcase, UrlBase},
 };
-use connection::Connection;
+use connection::Admitted;
 use handshake::Handshake;
 use mailbox::Mailbox;
 use request::Request;
@@ -144,18 +144,23 @@ impl SocketIoServer {
         let sockets = self.io.of("/").map(BroadcastOperators::sockets).unwrap_or_default();
         let closing = async {
             self.io.close().await;
-            // It runs no disconnect handlers when it closes as a whole.
-            for mailbox in sockets.iter().filter_map(Mailbox::of) {
-                mailbox.end();
-            }
+            end_all(&sockets);
             self.tasks.close();
             self.tasks.wait().await;
         };
         if tokio::time::timeout(limit, closing).await.is_err() {
-            for socket in sockets {
-                transport::cut(&socket);
+            end_all(&sockets);
+            for socket in &sockets {
+                transport::cut(socket);
             }
         }
+    }
+}
+
+/// Ends what is done for them: socketioxide runs no disconnect handlers when it closes as a whole.
+fn end_all(sockets: &[SocketRef]) {
+    for mailbox in sockets.iter().filter_map(Mailbox::of) {
+        mailbox.end();
     }
 }
 
@@ -167,7 +172,7 @@ fn serve(io: &SocketIo, context: Arc<Context>, tasks: TaskTracker) {
         }
     };
     let connected = async move |io: SocketIo, socket: SocketRef| {
-        let began = Mailbox::of(&socket).is_some_and(|mailbox| mailbox.begin());
+        let began = Mailbox::of(&socket).is_some_and(|mailbox| mailbox.begin(socket));
         if began && context.announce_connections {
             tell_everybody(&io, "aUserHasConnected");
         }
@@ -206,8 +211,8 @@ async fn admit(
         Ok((handshake, access, place)) => {
             see_off(socket, context.announce_connections);
             let base = context.url_base.for_host(handshake.host.as_deref());
-            let connection = Connection::new(context.clone(), socket.clone(), base, access, place);
-            Mailbox::open(socket, tasks.clone(), connection, Request::Handshake(handshake.feeds));
+            let admitted = Admitted { context: context.clone(), base, access, place };
+            Mailbox::open(socket, tasks.clone(), admitted, Request::Handshake(handshake.feeds));
             Ok(())
         }
         Err(problem) => {

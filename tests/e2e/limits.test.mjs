@@ -251,6 +251,30 @@ describe('connections', () => {
     });
   }
 
+  test('a session that is closed while it asks to be let in gives its place back', async (t) => {
+    const { url, port } = await starting(t, {});
+    await Promise.all(Array.from({ length: 5 }, async () => {
+      const polling = '/socket.io/?EIO=4&transport=polling';
+      const { sid } = JSON.parse((await (await fetch(url + polling)).text()).slice(1));
+      const asking = closing(t, createConnection(port, '127.0.0.1'));
+      asking.close = () => asking.destroy();
+      asking.write([
+        `POST ${polling}&sid=${sid} HTTP/1.1`, 'Host: x', 'Content-Type: text/plain', 'Content-Length: 2',
+        'Expect: 100-continue', '', '',
+      ].join('\r\n'));
+      const heard = () => new Promise((resolve) => asking.once('data', (data) => resolve(data.toString())));
+      assert.match(await heard(), /^HTTP\/1.1 100 /);
+      await fetch(`${url}${polling}&sid=${sid}`, { method: 'POST', headers: { 'content-type': 'text/plain' }, body: '1' });
+      asking.write('40');
+      await heard();
+    }));
+    closing(t, await openStream(url, 'summer'));
+    await until(async () => {
+      const metrics = await (await fetch(`${url}/metrics`)).text();
+      return /^photoshare_connections 1$/m.test(metrics);
+    }, 'the stream to be the only connection');
+  });
+
   test('a client that disconnects keeps no session without a place', async (t) => {
     const { url } = await starting(t, { MAX_CONNECTIONS: '1' });
     for (const [Client, eio] of [[RawWebSocket, 4], [RawPolling, 4], [RawWebSocket, 3]]) {

@@ -139,8 +139,15 @@ impl Nodes {
         Ok(in_cluster)
     }
 
+    /// Each once, however many ranges it holds.
     fn masters(&self) -> Vec<ConnectionInfo> {
-        self.known().iter().map(|held| self.beside_named(held)).collect()
+        let mut masters: Vec<ConnectionInfo> = Vec::new();
+        for held in self.known().iter() {
+            if masters.iter().all(|master| *master.addr() != held.master) {
+                masters.push(self.beside_named(held));
+            }
+        }
+        masters
     }
 
     fn holder(&self, shard: u16) -> Option<ConnectionInfo> {
