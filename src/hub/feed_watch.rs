@@ -155,8 +155,9 @@ impl FeedWatch {
         }
     }
 
-    /// Tells subscribers what they can take, from the one with the id `from` on, and counts `turns` down.
-    pub(super) fn flush(&mut self, feed: &FeedId, patience: Duration, from: u64, turns: &mut usize) -> Wants {
+    /// Tells subscribers what they can take, from the one with the id `from` on, until some `turn` entries
+    /// have been told, which it counts down.
+    pub(super) fn flush(&mut self, feed: &FeedId, patience: Duration, from: u64, turn: &mut u64) -> Wants {
         let mut wants = Wants::default();
         let Some(end) = self.end else { return wants };
         if self.missed && !self.reading {
@@ -166,11 +167,11 @@ impl FeedWatch {
         }
         let mut gone = Vec::new();
         for (&id, place) in self.subscribers.range_mut(from..) {
-            let Some(left) = turns.checked_sub(1) else {
+            if *turn == 0 {
                 wants.next = Some(id);
                 break;
-            };
-            *turns = left;
+            }
+            let before = place.position.offset;
             match place.tell(feed, &self.window, end) {
                 Ok(Progress::UpToDate) => {}
                 Ok(Progress::NeedsLog) => {
@@ -185,6 +186,7 @@ impl FeedWatch {
                 }
                 Err(Refused::Gone) => gone.push(id),
             }
+            *turn = turn.saturating_sub(place.position.offset.saturating_sub(before));
         }
         for id in gone {
             self.subscribers.remove(&id);
@@ -269,8 +271,7 @@ mod tests {
     fn an_answer_that_comes_after_the_log_began_anew_moves_nobody_back() {
         let (feed, told) = (FeedId::parse("summer").unwrap(), Arc::new(Told::default()));
         let mut watch = FeedWatch::new(1);
-        let flush =
-            |watch: &mut FeedWatch| watch.flush(&feed, Duration::from_secs(30), 0, &mut { usize::MAX });
+        let flush = |watch: &mut FeedWatch| watch.flush(&feed, Duration::from_secs(30), 0, &mut { u64::MAX });
         let old = Cursor { offset: 7, ..Cursor::start(Epoch::random()) };
         watch.subscribe(1, old, Arc::new(Told::default()));
         watch.subscribe(2, Cursor { offset: 3, ..old }, told.clone());

@@ -34,9 +34,9 @@ use feed_watch::{FeedWatch, Wants};
 use pace::Pace;
 use shards::WatchedShards;
 
-/// Subscribers that are told before their connections may write: what one was told is then still in the
+/// Entries that are told before those who were told them may write: what one was told is then still in the
 /// processor's cache, and memory that one has used serves the next.
-const TURNS: usize = 64;
+const TURN: u64 = 64;
 /// Entries that one read of the log brings.
 const READ_LIMIT: usize = 256;
 /// Entries that one read for a single subscriber brings: there may be many that are behind, and each holds
@@ -236,34 +236,34 @@ impl Hub {
     /// somebody is still behind.
     async fn flush(&self, reads: &mut JoinSet<Answer>) -> bool {
         let dirty: Vec<_> = self.dirty().drain().collect();
-        let (mut behind, mut turns) = (false, TURNS);
+        let (mut behind, mut turn) = (false, TURN);
         for feed in dirty {
             let mut next = Some(0);
             while let Some(from) = next {
                 let full;
-                (full, next) = self.flush_some(&feed, from, &mut turns, reads);
+                (full, next) = self.flush_some(&feed, from, &mut turn, reads);
                 behind |= full;
-                if turns == 0 {
+                if turn == 0 {
                     yield_now().await;
-                    turns = TURNS;
+                    turn = TURN;
                 }
             }
         }
         behind
     }
 
-    /// Goes on in `feed` with the subscriber `from`, until all `turns` are taken. Whether somebody was full,
+    /// Goes on in `feed` with the subscriber `from`, until the `turn` is over. Whether somebody was full,
     /// and whose turn is next.
     fn flush_some(
         &self,
         feed: &FeedId,
         from: u64,
-        turns: &mut usize,
+        turn: &mut u64,
         reads: &mut JoinSet<Answer>,
     ) -> (bool, Option<u64>) {
         let mut feeds = self.feeds();
         let Some(watch) = feeds.get_mut(feed) else { return (false, None) };
-        let Wants { read_feed, read_for, full, next } = watch.flush(feed, self.patience, from, turns);
+        let Wants { read_feed, read_for, full, next } = watch.flush(feed, self.patience, from, turn);
         if full {
             self.dirty().insert(feed.clone());
         }
