@@ -100,9 +100,7 @@ impl Showcase {
         let period = self.bucket.view_period(now);
         let mut ready = self.ready.lock().expect("no panic while held");
         let place = &mut ready[entry.cursor.tag.0 as usize % KEPT];
-        if !place.as_ref().is_some_and(|ready| ready.is(entry, period)) {
-            *place = None;
-        }
+        place.take_if(|ready| !ready.is(entry, period));
         let Ready { shown, .. } = &mut **place.get_or_insert_with(|| Ready::new(entry, period).into());
         if let Some((_, shown)) = shown.iter().find(|(known, _)| known == base) {
             return shown.clone();
