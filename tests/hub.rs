@@ -85,11 +85,18 @@ impl Watcher {
 }
 
 impl Subscriber for Watcher {
-    fn deliver(&self, entry: &Entry) -> Result<(), Refused> {
-        let less = |room: usize| room.checked_sub(1);
-        self.room.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).map_err(|_| Refused::Full)?;
-        self.took.lock().unwrap().push(entry.cursor.offset);
-        self.told.notify_one();
+    fn deliver(
+        &self,
+        entries: &mut dyn Iterator<Item = &Entry>,
+        position: &mut Cursor,
+    ) -> Result<(), Refused> {
+        for entry in entries {
+            let less = |room: usize| room.checked_sub(1);
+            self.room.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).map_err(|_| Refused::Full)?;
+            self.took.lock().unwrap().push(entry.cursor.offset);
+            *position = entry.cursor;
+            self.told.notify_one();
+        }
         Ok(())
     }
 

@@ -40,6 +40,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("aws_sigv4", &["bucket"]),
     ("aws_lambda_events", &["events"]),
     ("socketioxide", &["socketio"]),
+    // Its string type is what `wire` encodes to.
+    ("socketioxide_core", &["socketio", "wire"]),
     ("engineioxide", &["socketio"]),
     ("axum", &["http", "listener", "app"]),
     ("s3s", &["local"]),

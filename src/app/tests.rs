@@ -69,7 +69,7 @@ async fn a_queue_that_refuses_from_the_start_is_not_ready_at_once() {
 struct Watcher;
 
 impl Subscriber for Watcher {
-    fn deliver(&self, _: &Entry) -> Result<(), Refused> {
+    fn deliver(&self, _: &mut dyn Iterator<Item = &Entry>, _: &mut Cursor) -> Result<(), Refused> {
         Ok(())
     }
 

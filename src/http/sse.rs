@@ -131,10 +131,19 @@ impl Outgoing {
 }
 
 impl Subscriber for Outgoing {
-    fn deliver(&self, entry: &Entry) -> Result<(), Refused> {
-        let shown = self.showcase.show(entry, &self.base, Timestamp::now());
-        let event = Event::default().event(shown.event).id(entry.cursor.to_string());
-        self.send(event.data(shown.data.get()))
+    fn deliver(
+        &self,
+        entries: &mut dyn Iterator<Item = &Entry>,
+        position: &mut Cursor,
+    ) -> Result<(), Refused> {
+        let mut showing = self.showcase.open(&self.base, Timestamp::now());
+        for entry in entries {
+            let shown = showing.show(entry);
+            let event = Event::default().event(shown.event).id(entry.cursor.to_string());
+            self.send(event.data(shown.data.get()))?;
+            *position = entry.cursor;
+        }
+        Ok(())
     }
 
     fn lost(&self, feed: &FeedId, end: Cursor) -> Result<(), Refused> {

@@ -43,9 +43,20 @@ pub(super) struct Wants {
     pub(super) read_feed: Option<Cursor>,
     /// For which subscriber, by which read, after what.
     pub(super) read_for: Vec<(u64, u64, Cursor)>,
-    pub(super) full: bool,
+    pub(super) untold: Untold,
     /// The first of those whose turn has not come.
     pub(super) next: Option<u64>,
+}
+
+/// Who has not been told all that is at hand.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Untold {
+    #[default]
+    Nothing,
+    /// One that had no room.
+    NoRoom,
+    /// One that has been told enough for this round.
+    More,
 }
 
 impl FeedWatch {
@@ -174,6 +185,7 @@ impl FeedWatch {
             let before = place.position.offset;
             match place.tell(feed, &self.window, end) {
                 Ok(Progress::UpToDate) => {}
+                Ok(Progress::More) => wants.untold = Untold::More,
                 Ok(Progress::NeedsLog) => {
                     if place.reads(self.reads + 1) {
                         self.reads += 1;
@@ -181,7 +193,7 @@ impl FeedWatch {
                     }
                 }
                 Err(Refused::Full) => {
-                    wants.full = true;
+                    wants.untold = wants.untold.max(Untold::NoRoom);
                     place.wait(patience);
                 }
                 Err(Refused::Gone) => gone.push(id),
@@ -244,8 +256,16 @@ mod tests {
     struct Told(Mutex<Vec<u64>>);
 
     impl Subscriber for Told {
-        fn deliver(&self, entry: &Entry) -> Result<(), Refused> {
-            self.0.lock().unwrap().push(entry.cursor.offset);
+        fn deliver(
+            &self,
+            entries: &mut dyn Iterator<Item = &Entry>,
+            position: &mut Cursor,
+        ) -> Result<(), Refused> {
+            for entry in entries {
+                assert!(entry.follows(*position));
+                *position = entry.cursor;
+                self.0.lock().unwrap().push(entry.cursor.offset);
+            }
             Ok(())
         }
 
@@ -290,6 +310,32 @@ mod tests {
         watch.hear(next(&mut end));
         flush(&mut watch);
         assert_eq!(*told.0.lock().unwrap(), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn nobody_is_told_much_at_a_time_and_everybody_is_told_all() {
+        let (feed, begun) = (FeedId::parse("summer").unwrap(), Cursor::start(Epoch::random()));
+        let (mut watch, mut end) = (FeedWatch::new(1), begun);
+        let told: Vec<_> = (0..3).map(|_| Arc::new(Told::default())).collect();
+        let offsets = |told: &Told| told.0.lock().unwrap().clone();
+        for (id, told) in (1..).zip(&told) {
+            watch.subscribe(id, begun, told.clone());
+        }
+        let history: Vec<_> = (0..75).map(|_| next(&mut end)).collect();
+        for entry in &history {
+            watch.hear(entry.clone());
+        }
+        // The last one is told from the log what came before the window.
+        assert!(watch.subscribers.get_mut(&3).unwrap().reads(7));
+        watch.read_answered_for(3, 7, Ok(Read::Entries(history[..40].to_vec())));
+        for so_far in [32, 64, 75] {
+            let wants = watch.flush(&feed, Duration::from_secs(30), 0, &mut { u64::MAX });
+            assert_eq!(offsets(&told[0]).len(), so_far);
+            assert_eq!((wants.untold == Untold::More), so_far < 75);
+        }
+        for told in &told {
+            assert_eq!(offsets(told), (1..=75).collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -30,13 +30,16 @@ use crate::{
     feed::{Cursor, FeedId},
     log::{Entry, FeedLog, LogError, Read, Tail},
 };
-use feed_watch::{FeedWatch, Wants};
+use feed_watch::{FeedWatch, Untold, Wants};
 use pace::Pace;
 use shards::WatchedShards;
 
 /// Entries that are told before those who were told them may write: what one was told is then still in the
 /// processor's cache, and memory that one has used serves the next.
 const TURN: u64 = 64;
+/// Entries that one subscriber is told at a time. They wait in its connection's write buffer, which keeps
+/// the size that it once had: larger ones, of all connections together, would not fit in the cache.
+const VISIT: usize = 32;
 /// Entries that one read of the log brings.
 const READ_LIMIT: usize = 256;
 /// Entries that one read for a single subscriber brings: there may be many that are behind, and each holds
@@ -51,11 +54,15 @@ const TAIL_BUFFER: usize = 1024;
 
 /// Takes what a feed tells. Calls must not block.
 pub trait Subscriber: Send + Sync + 'static {
-    /// Takes the next entry.
+    /// Takes the next entries, one after the other, and moves its `position` past each that it took.
     ///
     /// # Errors
-    /// When there is no room now, or nobody any more. The entry then counts as not taken.
-    fn deliver(&self, entry: &Entry) -> Result<(), Refused>;
+    /// When there is no room for one now, or nobody any more. Those from it on count as not taken.
+    fn deliver(
+        &self,
+        entries: &mut dyn Iterator<Item = &Entry>,
+        position: &mut Cursor,
+    ) -> Result<(), Refused>;
 
     /// Takes word that the log was lost and now ends at `end`: what is between is not told.
     ///
@@ -184,12 +191,6 @@ impl Hub {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = pace.due() => {
-                    pace.begin();
-                    if self.flush(&mut reads).await {
-                        pace.try_again();
-                    }
-                }
                 Some(item) = tail.recv() => {
                     self.hear(item);
                     while let Ok(item) = tail.try_recv() {
@@ -205,6 +206,14 @@ impl Hub {
                     pace.wake();
                 }
                 () = self.wake.notified() => pace.wake(),
+                () = pace.due() => {
+                    pace.begin();
+                    match self.flush(&mut reads).await {
+                        Untold::Nothing => {}
+                        Untold::NoRoom => pace.try_again(),
+                        Untold::More => pace.go_on(),
+                    }
+                }
                 Some(ended) = tailing.join_next() => {
                     warn!(?ended, "the tail of the log ended");
                     return;
@@ -232,46 +241,44 @@ impl Hub {
         }
     }
 
-    /// Tells every subscriber what it can take; starts the reads of the log that are needed. Whether
-    /// somebody is still behind.
-    async fn flush(&self, reads: &mut JoinSet<Answer>) -> bool {
+    /// Tells every subscriber what it can take at a time; starts the reads of the log that are needed.
+    async fn flush(&self, reads: &mut JoinSet<Answer>) -> Untold {
         let dirty: Vec<_> = self.dirty().drain().collect();
-        let (mut behind, mut turn) = (false, TURN);
+        let (mut untold, mut turn) = (Untold::Nothing, TURN);
         for feed in dirty {
             let mut next = Some(0);
             while let Some(from) = next {
-                let full;
-                (full, next) = self.flush_some(&feed, from, &mut turn, reads);
-                behind |= full;
+                let some;
+                (some, next) = self.flush_some(&feed, from, &mut turn, reads);
+                untold = untold.max(some);
                 if turn == 0 {
                     yield_now().await;
                     turn = TURN;
                 }
             }
         }
-        behind
+        untold
     }
 
-    /// Goes on in `feed` with the subscriber `from`, until the `turn` is over. Whether somebody was full,
-    /// and whose turn is next.
+    /// Goes on in `feed` with the subscriber `from`, until the `turn` is over. Says whose turn is next, too.
     fn flush_some(
         &self,
         feed: &FeedId,
         from: u64,
         turn: &mut u64,
         reads: &mut JoinSet<Answer>,
-    ) -> (bool, Option<u64>) {
+    ) -> (Untold, Option<u64>) {
         let mut feeds = self.feeds();
-        let Some(watch) = feeds.get_mut(feed) else { return (false, None) };
-        let Wants { read_feed, read_for, full, next } = watch.flush(feed, self.patience, from, turn);
-        if full {
+        let Some(watch) = feeds.get_mut(feed) else { return (Untold::Nothing, None) };
+        let Wants { read_feed, read_for, untold, next } = watch.flush(feed, self.patience, from, turn);
+        if untold != Untold::Nothing {
             self.dirty().insert(feed.clone());
         }
         let purposes = read_for.into_iter().map(|(id, number, after)| (For::Subscriber(id, number), after));
         for (purpose, after) in read_feed.map(|after| (For::Feed, after)).into_iter().chain(purposes) {
             self.read(reads, (feed.clone(), watch.generation), purpose, after);
         }
-        (full, next)
+        (untold, next)
     }
 
     fn read(

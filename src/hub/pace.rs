@@ -33,6 +33,11 @@ impl Pace {
         self.next = Some(Instant::now() + TICK);
     }
 
+    /// There is more to tell than a round tells.
+    pub(super) fn go_on(&mut self) {
+        self.next = Some(Instant::now());
+    }
+
     /// Waits until it is time; for ever when there is nothing to do.
     pub(super) async fn due(&self) {
         match self.next {

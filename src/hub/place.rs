@@ -1,10 +1,10 @@
 //! Where one subscriber is in its feed.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Refused, Subscriber};
+use super::{Refused, Subscriber, VISIT};
 use crate::{
     feed::{Cursor, FeedId},
     log::Entry,
@@ -34,8 +34,11 @@ pub(super) struct Behind {
     full_since: Option<Instant>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
     UpToDate,
+    /// There is more, for another time.
+    More,
     NeedsLog,
 }
 
@@ -63,7 +66,7 @@ impl Place {
         Some(behind)
     }
 
-    /// Tells all that is there, as far as it is taken.
+    /// Tells what is there, as far as it is taken, and not too much at a time.
     pub(super) fn tell(
         &mut self,
         feed: &FeedId,
@@ -73,7 +76,9 @@ impl Place {
         if self.paused {
             return Ok(Progress::UpToDate);
         }
-        self.catch_up(feed)?;
+        if self.catch_up(feed)? == Progress::More {
+            return Ok(Progress::More);
+        }
         let doubtful = self.behind.as_ref().is_some_and(|behind| behind.doubtful);
         if doubtful || self.position.epoch != end.epoch {
             return Ok(Progress::NeedsLog);
@@ -85,22 +90,17 @@ impl Place {
         let Some(from) = window.len().checked_sub(missing) else {
             return Ok(Progress::NeedsLog);
         };
-        for entry in window.range(from..) {
-            if !entry.follows(self.position) {
-                return Ok(Progress::NeedsLog);
-            }
-            self.subscriber.deliver(entry)?;
-            self.position = entry.cursor;
-            if let Some(behind) = &mut self.behind {
-                behind.full_since = None;
-            }
+        // Each entry of the window follows the one before.
+        if !window[from].follows(self.position) {
+            return Ok(Progress::NeedsLog);
         }
-        Ok(Progress::UpToDate)
+        self.deliver(&mut window.range(from..).map(Arc::as_ref).take(VISIT))?;
+        Ok(if missing > VISIT { Progress::More } else { Progress::UpToDate })
     }
 
     /// Tells what comes before the window.
-    fn catch_up(&mut self, feed: &FeedId) -> Result<(), Refused> {
-        let Some(behind) = &mut self.behind else { return Ok(()) };
+    fn catch_up(&mut self, feed: &FeedId) -> Result<Progress, Refused> {
+        let Some(behind) = &mut self.behind else { return Ok(Progress::UpToDate) };
         if let Some(lost) = behind.lost {
             self.subscriber.lost(feed, lost)?;
             self.position = lost;
@@ -108,18 +108,37 @@ impl Place {
             behind.lost = None;
             behind.doubtful = false;
         }
-        while let Some(entry) = behind.backlog.front() {
-            if entry.follows(self.position) {
-                self.subscriber.deliver(entry)?;
-                self.position = entry.cursor;
-                behind.full_since = None;
-            }
-            behind.backlog.pop_front();
+        if !behind.backlog.is_empty() {
+            self.tell_backlog()?;
+        }
+        let Some(behind) = &self.behind else { return Ok(Progress::UpToDate) };
+        if !behind.backlog.is_empty() {
+            return Ok(Progress::More);
         }
         if behind.reading.is_none() && !behind.doubtful && behind.full_since.is_none() {
             self.behind = None;
         }
-        Ok(())
+        Ok(Progress::UpToDate)
+    }
+
+    /// Tells what was read for this one alone, and forgets what it has now.
+    fn tell_backlog(&mut self) -> Result<(), Refused> {
+        let mut backlog = mem::take(&mut self.behind().backlog);
+        while backlog.pop_front_if(|entry| !entry.follows(self.position)).is_some() {}
+        let told = self.deliver(&mut backlog.iter().map(Arc::as_ref).take(VISIT));
+        while backlog.pop_front_if(|entry| entry.cursor.offset <= self.position.offset).is_some() {}
+        self.behind().backlog = backlog;
+        told
+    }
+
+    /// Tells these, as far as they are taken.
+    fn deliver(&mut self, entries: &mut dyn Iterator<Item = &Entry>) -> Result<(), Refused> {
+        let before = self.position;
+        let told = self.subscriber.deliver(entries, &mut self.position);
+        if let Some(behind) = self.behind.as_mut().filter(|_| self.position != before) {
+            behind.full_since = None;
+        }
+        told
     }
 
     /// Waits for room, up to `patience`; then its connection is cut, once.

@@ -6,12 +6,12 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::json;
-use socketioxide::extract::SocketRef;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    Context,
+    Context, SocketRef,
+    adapter::Direct,
     mailbox::Mailbox,
     outgoing::{Outgoing, refused},
     request::{Join, Letter, Reply, Request},
@@ -39,6 +39,7 @@ const WARNING: Duration = Duration::from_mins(1);
 /// What a connection begins with.
 pub(super) struct Admitted {
     pub(super) context: Arc<Context>,
+    pub(super) direct: Direct,
     pub(super) base: Base,
     pub(super) access: Access,
     pub(super) place: Place,
@@ -72,11 +73,14 @@ enum FeedPlace {
 }
 
 impl Connection {
-    pub(super) fn new(socket: SocketRef, Admitted { context, base, access, place }: Admitted) -> Self {
+    pub(super) fn new(
+        socket: SocketRef,
+        Admitted { context, direct, base, access, place }: Admitted,
+    ) -> Self {
         Self {
             expiry: watch_token(&socket, &access),
             join_rate: context.limiter.joins(),
-            outgoing: Arc::new(Outgoing { socket, showcase: context.showcase.clone(), base }),
+            outgoing: Arc::new(Outgoing { socket, showcase: context.showcase.clone(), base, direct }),
             context,
             access,
             joined: Vec::new(),
@@ -177,9 +181,11 @@ impl Connection {
         match log.read_after(&feed, cursor, JOIN_EVENTS).await? {
             Read::Lost(end) => Ok(JoinAnswer::anew(feed, end)),
             Read::Entries(entries) => {
-                let (mut events, now) = (Vec::new(), Timestamp::now());
+                let mut events = Vec::new();
+                let Outgoing { showcase, base, .. } = &*self.outgoing;
+                let mut showing = showcase.open(base, Timestamp::now());
                 for entry in entries {
-                    let shown = self.outgoing.showcase.show(&entry, &self.outgoing.base, now);
+                    let shown = showing.show(&entry);
                     let Some(left) = self.answerable.checked_sub(shown.data.get().len()) else { break };
                     self.answerable = left;
                     cursor = entry.cursor;

@@ -13,8 +13,7 @@ use std::{
 
 use serde_json::Value;
 use socketioxide::{
-    adapter::LocalAdapter,
-    extract::{Event, SocketRef, TryData},
+    extract::{Event, TryData},
     handler::{FromMessageParts, MessageHandler, Value as RawValue},
     socket::Socket,
 };
@@ -22,6 +21,8 @@ use tokio::task::{AbortHandle, coop::consume_budget};
 use tokio_util::task::TaskTracker;
 
 use super::{
+    SocketRef,
+    adapter::Adapter,
     connection::{Admitted, Connection},
     request::{Letter, Reply, Request},
     transport,
@@ -154,8 +155,8 @@ impl Inside {
     }
 }
 
-impl MessageHandler<LocalAdapter, PhantomData<Self>> for Inbox {
-    fn call(&self, socket: Arc<Socket<LocalAdapter>>, mut raw: RawValue, ack: Option<i64>) {
+impl MessageHandler<Adapter, PhantomData<Self>> for Inbox {
+    fn call(&self, socket: Arc<Socket<Adapter>>, mut raw: RawValue, ack: Option<i64>) {
         let Ok(Event(event)) = Event::from_message_parts(&socket, &mut raw, &ack) else { return };
         let Ok(TryData(argument)) = TryData::<Value>::from_message_parts(&socket, &mut raw, &ack);
         let request = Request::read(&event, &argument.unwrap_or(Value::Null));

@@ -4,6 +4,7 @@
 //! their order (one mailbox a connection), nothing is dropped because a queue is full (the hub tells
 //! again what was not taken), and a stalled connection ends (its transport is cut from outside).
 
+mod adapter;
 mod connection;
 mod engine;
 mod handshake;
@@ -17,12 +18,8 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use engineioxide::service::NotFoundService;
 use secrecy::ExposeSecret;
 use socketioxide::{
-    ParserConfig, SocketIo, TransportType,
-    extract::{SocketRef, TryData},
-    handler::ConnectHandler,
-    operators::BroadcastOperators,
-    service::SocketIoService,
-    socket::DisconnectReason,
+    ParserConfig, TransportType, extract::TryData, handler::ConnectHandler, operators::BroadcastOperators,
+    service::SocketIoService, socket::DisconnectReason,
 };
 use tokio_util::task::TaskTracker;
 
@@ -33,12 +30,14 @@ use crate::{
     listener::Peer,
     wire::{Problem, Showcase, UrlBase},
 };
+use adapter::{Direct, NAMESPACE, SocketIo, SocketRef};
 use connection::Admitted;
 use handshake::Handshake;
 use mailbox::Mailbox;
 use request::Request;
 use transport::Sessions;
 
+pub use adapter::Adapter;
 pub use engine::EngineService;
 
 /// Packets that socketioxide queues for a connection. What does not fit waits in the log.
@@ -102,9 +101,11 @@ pub struct SocketIoServer {
 impl SocketIoServer {
     /// The service of `/socket.io/`, and the handle that ends it.
     #[must_use]
-    pub fn new(context: Arc<Context>) -> (EngineService<SocketIoService<NotFoundService>>, Self) {
+    pub fn new(context: Arc<Context>) -> (EngineService<SocketIoService<NotFoundService, Adapter>>, Self) {
         let longest = context.limits.message;
-        let (service, io) = SocketIo::builder()
+        let direct = Direct::default();
+        let (service, io) = socketioxide::SocketIo::builder()
+            .with_adapter::<Adapter>(direct.clone())
             .max_buffer_size(QUEUE)
             .max_payload(POLL_BODY.max(longest) as u64)
             .ws_max_message_size(longest)
@@ -116,7 +117,7 @@ impl SocketIoServer {
             )
             .build_svc();
         let tasks = TaskTracker::new();
-        serve(&io, context, tasks.clone());
+        serve(&io, context, direct, tasks.clone());
         let sessions = Sessions::default();
         sessions.closer.set(service.clone());
         (EngineService::new(service, sessions), Self { io, tasks })
@@ -125,7 +126,7 @@ impl SocketIoServer {
     /// Tells everybody when to come back, spread over `spread`. Those who poll are given time to come for
     /// it.
     pub async fn say_reconnect(&self, spread: Duration) {
-        let Some(everybody) = self.io.of("/") else { return };
+        let Some(everybody) = self.io.of(NAMESPACE) else { return };
         let sockets = everybody.sockets();
         for socket in &sockets {
             let share = f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX);
@@ -141,7 +142,7 @@ impl SocketIoServer {
     /// Closes every transport (no Socket.IO disconnect: official clients would not come back) and ends what
     /// is being done for them. Those who don't take it are cut when `limit` is over.
     pub async fn close(&self, limit: Duration) {
-        let sockets = self.io.of("/").map(BroadcastOperators::sockets).unwrap_or_default();
+        let sockets = self.io.of(NAMESPACE).map(BroadcastOperators::sockets).unwrap_or_default();
         let closing = async {
             self.io.close().await;
             end_all(&sockets);
@@ -164,11 +165,11 @@ fn end_all(sockets: &[SocketRef]) {
     }
 }
 
-fn serve(io: &SocketIo, context: Arc<Context>, tasks: TaskTracker) {
+fn serve(io: &SocketIo, context: Arc<Context>, direct: Direct, tasks: TaskTracker) {
     let admit = {
         let context = context.clone();
         async move |socket: SocketRef, auth: TryData<serde_json::Value>| {
-            admit(&context, &tasks, &socket, auth.0.ok()).await
+            admit(&context, &direct, &tasks, &socket, auth.0.ok()).await
         }
     };
     let connected = async move |io: SocketIo, socket: SocketRef| {
@@ -177,9 +178,9 @@ fn serve(io: &SocketIo, context: Arc<Context>, tasks: TaskTracker) {
             tell_everybody(&io, "aUserHasConnected");
         }
     };
-    io.ns("/", connected.with(admit));
+    io.ns(NAMESPACE, connected.with(admit));
     // Closing takes that namespace away; this one is looked for after it.
-    io.dyn_ns("/", (async |_: SocketRef| {}).with(turn_away)).expect("the first of its kind");
+    io.dyn_ns(NAMESPACE, (async |_: SocketRef| {}).with(turn_away)).expect("the first of its kind");
 }
 
 /// Closes the transport of one that comes while the server closes, and says nothing: after an error
@@ -194,6 +195,7 @@ async fn turn_away(socket: SocketRef) -> Result<(), Infallible> {
 /// and its end is noticed even if it comes before that.
 async fn admit(
     context: &Arc<Context>,
+    direct: &Direct,
     tasks: &TaskTracker,
     socket: &SocketRef,
     auth: Option<serde_json::Value>,
@@ -211,7 +213,7 @@ async fn admit(
         Ok((handshake, access, place)) => {
             see_off(socket, context.announce_connections);
             let base = context.url_base.for_host(handshake.host.as_deref());
-            let admitted = Admitted { context: context.clone(), base, access, place };
+            let admitted = Admitted { context: context.clone(), direct: direct.clone(), base, access, place };
             Mailbox::open(socket, tasks.clone(), admitted, Request::Handshake(handshake.feeds));
             Ok(())
         }
@@ -238,7 +240,7 @@ fn see_off(socket: &SocketRef, announce: bool) {
 
 /// As the old server did: to everybody, without arguments. Best effort: it tells of no photo.
 fn tell_everybody(io: &SocketIo, event: &'static str) {
-    let Some(everybody) = io.of("/") else { return };
+    let Some(everybody) = io.of(NAMESPACE) else { return };
     for socket in everybody.sockets() {
         let _ = socket.emit(event, &[(); 0]);
     }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use socketioxide::{SendError, SocketError, extract::SocketRef};
+use socketioxide::{SendError, SocketError};
 
-use super::transport;
+use super::{SocketRef, adapter::Direct, transport};
 use crate::{
     bucket::Base,
     feed::{Cursor, FeedId},
@@ -20,6 +20,7 @@ pub(super) struct Outgoing {
     pub(super) socket: SocketRef,
     pub(super) showcase: Arc<Showcase>,
     pub(super) base: Base,
+    pub(super) direct: Direct,
 }
 
 impl Outgoing {
@@ -32,15 +33,32 @@ impl Outgoing {
 /// Whether trying again may help.
 pub(super) fn refused(error: &SendError) -> Refused {
     match error {
-        SendError::Socket(SocketError::InternalChannelFull) => Refused::Full,
-        _ => Refused::Gone,
+        SendError::Socket(error) => error.into(),
+        SendError::Serialize(_) => Refused::Gone,
+    }
+}
+
+impl From<&SocketError> for Refused {
+    fn from(error: &SocketError) -> Self {
+        match error {
+            SocketError::InternalChannelFull => Self::Full,
+            SocketError::Closed => Self::Gone,
+        }
     }
 }
 
 impl Subscriber for Outgoing {
-    fn deliver(&self, entry: &Entry) -> Result<(), Refused> {
-        let shown = self.showcase.show(entry, &self.base, Timestamp::now());
-        self.emit(shown.event, &*shown.data)
+    fn deliver(
+        &self,
+        entries: &mut dyn Iterator<Item = &Entry>,
+        position: &mut Cursor,
+    ) -> Result<(), Refused> {
+        let mut showing = self.showcase.open(&self.base, Timestamp::now());
+        for entry in entries {
+            self.direct.send(self.socket.id, showing.show(entry).packet.clone())?;
+            *position = entry.cursor;
+        }
+        Ok(())
     }
 
     fn lost(&self, feed: &FeedId, end: Cursor) -> Result<(), Refused> {

@@ -6,12 +6,12 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::Value;
 use socketioxide::{
-    adapter::LocalAdapter,
     extract::AckSender,
     handler::{FromMessageParts, Value as RawValue},
     socket::Socket,
 };
 
+use super::adapter::Adapter;
 use crate::{
     auth::{AuthError, MAX_TOKEN_BYTES},
     feed::{Cursor, FeedId},
@@ -48,7 +48,7 @@ pub(super) struct Join {
 }
 
 /// Answers one request, by its callback where it has one.
-pub(super) struct Reply(Option<(Arc<Socket<LocalAdapter>>, i64)>);
+pub(super) struct Reply(Option<(Arc<Socket<Adapter>>, i64)>);
 
 impl Letter {
     /// A request that nobody waits for.
@@ -58,7 +58,7 @@ impl Letter {
 }
 
 impl Reply {
-    pub(super) fn new(callback: Option<(Arc<Socket<LocalAdapter>>, i64)>) -> Self {
+    pub(super) fn new(callback: Option<(Arc<Socket<Adapter>>, i64)>) -> Self {
         Self(callback)
     }
 
@@ -68,7 +68,7 @@ impl Reply {
     }
 
     /// A sender for the answer: a new one for each try, since a failed try uses it up.
-    pub(super) fn sender(&self) -> Option<AckSender> {
+    pub(super) fn sender(&self) -> Option<AckSender<Adapter>> {
         let (socket, ack) = self.0.as_ref()?;
         let Ok(sender) =
             AckSender::from_message_parts(socket, &mut RawValue::Str("".into(), None), &Some(*ack));

@@ -11,13 +11,11 @@ use std::{
 
 use socketioxide::{
     TransportType,
-    adapter::LocalAdapter,
-    extract::SocketRef,
     socket::{Sid, Socket},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::engine::Closer;
+use super::{SocketRef, adapter::Adapter, engine::Closer};
 use crate::listener::Peer;
 
 /// The WebSockets that sessions moved to after they began, by session id: the socket knows only the
@@ -55,7 +53,7 @@ fn lasts(connection: &Connection) -> bool {
 }
 
 /// Ends the connection below `socket`, whatever state it is in. The client sees its transport close.
-pub(super) fn cut(socket: &Socket<LocalAdapter>) {
+pub(super) fn cut(socket: &Socket<Adapter>) {
     let extensions = &socket.req_parts().extensions;
     let sessions = extensions.get::<Sessions>();
     let moved = sessions.map(|sessions| sessions.connections(socket.id)).unwrap_or_default();

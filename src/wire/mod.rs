@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use crate::feed::{Cursor, FeedId};
 
 pub use problem::{Problem, ProblemKind};
-pub use show::{Showcase, Shown};
+pub use show::{Showcase, Showing, Shown};
 pub use url_base::UrlBase;
 
 /// Events in a join answer; the rest follow as ordinary events.

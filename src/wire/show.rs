@@ -1,10 +1,11 @@
 //! Entries of the log, as clients see them: with a signed URL, made when it is handed out.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use socketioxide_core::Str;
 
 use super::Named;
 use crate::{
@@ -42,6 +43,17 @@ pub struct Shown {
     pub event: &'static str,
     /// The event's JSON.
     pub data: Arc<RawValue>,
+    /// Both, as Socket.IO's packets hold them.
+    pub packet: Str,
+}
+
+/// The showcase, as long as somebody looks at it.
+pub struct Showing<'a> {
+    bucket: &'a Bucket,
+    ready: MutexGuard<'a, Vec<Option<Box<Ready>>>>,
+    base: &'a Base,
+    now: Timestamp,
+    period: i64,
 }
 
 #[derive(Serialize)]
@@ -94,28 +106,39 @@ impl Showcase {
         &self.bucket
     }
 
-    /// `entry` for those who reach the bucket under `base`.
+    /// Opens it for those who reach the bucket under `base`.
     #[must_use]
-    pub fn show(&self, entry: &Entry, base: &Base, now: Timestamp) -> Shown {
-        let period = self.bucket.view_period(now);
-        let mut ready = self.ready.lock().expect("no panic while held");
-        let place = &mut ready[entry.cursor.tag.0 as usize % KEPT];
-        place.take_if(|ready| !ready.is(entry, period));
-        let Ready { shown, .. } = &mut **place.get_or_insert_with(|| Ready::new(entry, period).into());
-        if let Some((_, shown)) = shown.iter().find(|(known, _)| known == base) {
-            return shown.clone();
-        }
-        let new = Shown { event: entry.event.kind.name(), data: self.encode(entry, base, now) };
-        if shown.len() >= BASES {
-            shown.clear();
-        }
-        shown.push((base.clone(), new.clone()));
-        new
+    pub fn open<'a>(&'a self, base: &'a Base, now: Timestamp) -> Showing<'a> {
+        let ready = self.ready.lock().expect("no panic while held");
+        Showing { bucket: &self.bucket, ready, base, now, period: self.bucket.view_period(now) }
     }
+}
 
-    fn encode(&self, entry: &Entry, base: &Base, now: Timestamp) -> Arc<RawValue> {
+impl Showing<'_> {
+    /// Shows `entry`.
+    #[must_use]
+    pub fn show(&mut self, entry: &Entry) -> &Shown {
+        let Self { ready, base, period, .. } = self;
+        let place = &mut ready[entry.cursor.tag.0 as usize % KEPT];
+        place.take_if(|ready| !ready.is(entry, *period));
+        let Ready { shown, .. } = &mut **place.get_or_insert_with(|| Ready::new(entry, *period).into());
+        let at = if let Some(at) = shown.iter().position(|(known, _)| known == *base) {
+            at
+        } else {
+            if shown.len() >= BASES {
+                shown.clear();
+            }
+            shown.push(((*base).clone(), Shown::new(entry, base, self.bucket, self.now)));
+            shown.len() - 1
+        };
+        &shown[at].1
+    }
+}
+
+impl Shown {
+    fn new(entry: &Entry, base: &Base, bucket: &Bucket, now: Timestamp) -> Self {
         let event = &entry.event;
-        let url = (event.kind == Kind::Uploaded).then(|| self.bucket.view_url(base, &event.key, now));
+        let url = (event.kind == Kind::Uploaded).then(|| bucket.view_url(base, &event.key, now));
         let (url, url_expires_at) = url.map_or((None, None), |url| (Some(url.url), Some(url.expires_at)));
         let photo = &event.photo;
         let shown = Event {
@@ -137,7 +160,9 @@ impl Showcase {
             caption: photo.caption.as_deref(),
             uploaded_by: photo.uploaded_by.as_deref(),
         };
-        serde_json::value::to_raw_value(&shown).expect("an event is always JSON").into()
+        let data = serde_json::value::to_raw_value(&shown).expect("an event is always JSON");
+        let name = event.kind.name();
+        Self { event: name, packet: format!(r#"["{name}",{data}]"#).into(), data: data.into() }
     }
 }
 
@@ -151,9 +176,9 @@ impl Ready {
     }
 }
 
-impl From<Shown> for Named {
-    fn from(shown: Shown) -> Self {
-        Self { event: shown.event, data: shown.data }
+impl From<&Shown> for Named {
+    fn from(shown: &Shown) -> Self {
+        Self { event: shown.event, data: shown.data.clone() }
     }
 }
 
@@ -193,7 +218,7 @@ mod tests {
         let far = Base { origin: "http://far".into(), path: "".into() };
         let (summer, winter) = (entry("summer", first), entry("winter", first));
         let next = entry("summer", Cursor { offset: 2, ..first });
-        let told = |entry: &Entry, base: &Base, now| showcase.show(entry, base, now).data;
+        let told = |entry: &Entry, base: &Base, now| showcase.open(base, now).show(entry).data.clone();
         let kept = told(&summer, &near, now);
         assert!(Arc::ptr_eq(&kept, &told(&summer, &near, now)), "encoded once");
         for (entry, base, when, beginning) in [
