@@ -6,6 +6,7 @@ mod support;
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use photoshare_server::{
     feed::Kind,
     log::{FeedLog, Outcome, Presence, Proof, Read, RedisLog, Shards, Tail},
@@ -15,7 +16,11 @@ use support::{
     redis_server::{RedisServer, free_port, settings, until_readers},
     second,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    io::AsyncReadExt,
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
 
 async fn put(log: &RedisLog, name: &str) -> Result<Outcome, photoshare_server::log::LogError> {
     log.append(event(&feed("summer"), name, Kind::Uploaded, "01", second(10)), Proof::Bucket, second(10))
@@ -183,6 +188,20 @@ async fn a_log_that_is_away_says_so_and_comes_back() {
     let _server = RedisServer::start_on(port, &[]).await;
     log.ping().await.unwrap();
     assert!(matches!(put(&log, "a").await.unwrap(), Outcome::Appended(_)));
+}
+
+#[tokio::test]
+async fn a_connection_is_made_even_if_its_first_caller_gives_up() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let log = RedisLog::new(settings(&format!("redis://127.0.0.1:{port}"), 0), RETENTION).unwrap();
+    assert!(log.end(&feed("summer")).now_or_never().is_none());
+    let spoken_to = async {
+        let (mut peer, _) = listener.accept().await.unwrap();
+        peer.read(&mut [0; 64]).await.unwrap()
+    };
+    let heard = tokio::time::timeout(Duration::from_secs(10), spoken_to).await.expect("it goes on");
+    assert!(heard > 0);
 }
 
 /// What `log` says is wrong with it.

@@ -1,12 +1,16 @@
 //! A connection that many share, made when it is needed and made anew when it fails.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard},
+};
 
 use futures_util::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
 use redis::{ErrorKind, RedisError, ServerErrorKind};
+use tokio::task::JoinError;
 
 use super::{
     connection::Connection,
@@ -115,7 +119,13 @@ impl Link {
         let mut current = self.current();
         let connecting = current.connecting.get_or_insert_with(|| {
             let nodes = self.nodes.clone();
-            async move { nodes.connect().await }.boxed().shared()
+            // A task of its own, since whoever began it may give up: nobody else would drive it on, and whoever
+            // came next would find its time over.
+            let attempt = tokio::spawn(async move { nodes.connect().await });
+            let made = |ended: Result<_, JoinError>| {
+                ended.unwrap_or_else(|error| Err(io::Error::other(error).into()))
+            };
+            attempt.map(made).boxed().shared()
         });
         let connecting = connecting.clone();
         (current.number, connecting)
