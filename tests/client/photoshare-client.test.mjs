@@ -322,6 +322,45 @@ test("an answer of an earlier connection is ignored", async () => {
   assert.equal(feed.cursor, "c1");
 });
 
+test("an answer that came too late is asked for again, and what follows it is no position yet", async () => {
+  const { socket, feed, timers } = await liveWith("c1", ["a"]);
+  await socket.lose();
+  await socket.open();
+  socket.take("join").fail(new Error("operation has timed out"));
+  await settle();
+  socket.tell("imageUploaded", up("d", "c4"));
+  assert.equal(feed.cursor, "c1", "c2 and c3 were in the answer");
+  await socket.lose();
+  await socket.open();
+  assert.equal(socket.take("join").argument.cursor, "c1");
+  await socket.lose();
+  await socket.open();
+  socket.take("join").fail(new Error("operation has timed out"));
+  await settle();
+  await timers.runAll();
+  const events = [uploaded("b", "c2"), uploaded("c", "c3"), uploaded("d", "c4")];
+  socket.take("join").answer(recovered("c4", ...events));
+  socket.tell("imageUploaded", up("e", "c5"));
+  assert.deepEqual(names(feed), ["a", "b", "c", "d", "e"]);
+  assert.equal(feed.cursor, "c5");
+});
+
+test("an answer to refresh() that came too late keeps the position where it was", async () => {
+  const clock = { now: NOW };
+  const { socket, http, feed } = await liveWith("c1", ["a"], { clock });
+  clock.now = Date.parse(LATER);
+  const refreshing = feed.refresh(key("a")).catch(() => {});
+  await settle();
+  await http.take().answer(200, page("c2", ["a", "b"]));
+  socket.take("join").fail(new Error("operation has timed out"));
+  await settle();
+  socket.tell("imageUploaded", up("d", "c4"));
+  await socket.lose();
+  await refreshing;
+  await socket.open();
+  assert.equal(socket.take("join").argument.cursor, "c1");
+});
+
 // ── a lost log on a live connection, and lists racing with events ───────────────────────────
 
 /** Live, told that the log is lost, and past the jitter: the list is being read. */

@@ -125,6 +125,8 @@ export class PhotoFeed extends EventTarget {
 
   /** The position up to which `#album` is complete; null while that isn't known. */
   #cursor = null;
+  /** Whether what is told follows #cursor: not before the answer to the connection's last join was taken. */
+  #follows = false;
   /** The last position told on this connection, even while the album isn't complete. */
   #told = null;
   /** What was told live since a list began; null when none is being read. */
@@ -322,6 +324,7 @@ export class PhotoFeed extends EventTarget {
     this.#connection?.abort();
     this.#connection = null;
     this.#told = null;
+    this.#follows = false;
     this.#journal = null;
     this.#applied.clear();
   }
@@ -449,6 +452,7 @@ export class PhotoFeed extends EventTarget {
   /** Asks to join; a token that the server no longer takes is renewed once. */
   async #join(cursor, signal, take) {
     const request = { feed: this.#feed, ...(cursor != null && { cursor }) };
+    this.#follows = false;
     try {
       return await this.#askPatiently("join", request, signal, take);
     } catch (error) {
@@ -491,7 +495,7 @@ export class PhotoFeed extends EventTarget {
   #takeAnswer({ recovered, cursor, events }) {
     this.#told = cursor;
     if (!recovered) return this.#lost();
-    this.#cursor = cursor;
+    this.#follow(cursor);
     this.#change(() => events.forEach((event) => this.#album.apply(event)));
     this.#setState("live");
   }
@@ -506,8 +510,13 @@ export class PhotoFeed extends EventTarget {
     this.#journal = null;
     if (list) this.#replacePhotos(list, [...told, ...fresh]);
     if (!list || !answer.recovered) return this.#lost();
-    this.#cursor = this.#told;
+    this.#follow(this.#told);
     this.#setState("live");
+  }
+
+  #follow(cursor) {
+    this.#cursor = cursor;
+    this.#follows = true;
   }
 
   #replacePhotos({ photos, truncated }, events) {
@@ -520,6 +529,7 @@ export class PhotoFeed extends EventTarget {
 
   #lost() {
     this.#cursor = null;
+    this.#follows = false;
     if (this.#state === "live") this.#setState("recovering");
   }
 
@@ -532,7 +542,7 @@ export class PhotoFeed extends EventTarget {
     this.#told = cursor;
     this.#journal?.add(event);
     // A position is worth keeping only if everything before it is in the album.
-    if (this.#cursor !== null) this.#cursor = cursor;
+    if (this.#follows) this.#cursor = cursor;
     this.#change(() => this.#album.apply(event));
   }
 
