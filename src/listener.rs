@@ -24,6 +24,9 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 const SEND_BUFFER: usize = 64 * 1024;
 /// A peer that acknowledges nothing for so long is gone. Longer than a phone's gap in a tunnel.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+/// Writes to a peer that is gone of which nobody above is told: the answer that makes a connection a
+/// WebSocket, Engine.IO's first word on it, and one more.
+const UNTOLD: u8 = 3;
 
 /// Listens for TCP connections.
 #[derive(Debug)]
@@ -48,6 +51,8 @@ pub struct Peer {
 pub struct Severable {
     stream: TcpStream,
     peer: Peer,
+    /// What is left of [`UNTOLD`].
+    untold: u8,
     // One each, since reader and writer wait in different tasks.
     cut_read: Pin<Box<WaitForCancellationFutureOwned>>,
     cut_write: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -82,6 +87,7 @@ impl Severable {
         let cut = Arc::new(cut);
         Self {
             stream,
+            untold: UNTOLD,
             cut_read: Box::pin((*cut).clone().cancelled_owned()),
             cut_write: Box::pin((*cut).clone().cancelled_owned()),
             peer: Peer { address, cut },
@@ -90,6 +96,19 @@ impl Severable {
 
     fn stream(self: Pin<&mut Self>) -> Pin<&mut TcpStream> {
         Pin::new(&mut self.get_mut().stream)
+    }
+
+    /// Leaves it to the reader to notice that the peer is gone: engineioxide keeps the session of a WebSocket
+    /// whose very first write fails for ever. But not for long: hyper does not read on while it answers a
+    /// client that sent something after its request.
+    fn or_untold(&mut self, written: Poll<io::Result<usize>>, all: usize) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Err(_)) if self.untold > 0 => {
+                self.untold -= 1;
+                Poll::Ready(Ok(all))
+            }
+            written => written,
+        }
     }
 }
 
@@ -105,15 +124,6 @@ fn unless_cut<T>(
             Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
         }
         done => done,
-    }
-}
-
-/// Leaves it to the reader to notice that the peer is gone. Everything above reads, and engineioxide keeps
-/// the session of a WebSocket whose very first write fails for ever.
-fn or_gone(written: Poll<io::Result<usize>>, all: usize) -> Poll<io::Result<usize>> {
-    match written {
-        Poll::Ready(Err(_)) => Poll::Ready(Ok(all)),
-        written => written,
     }
 }
 
@@ -140,7 +150,8 @@ impl AsyncRead for Severable {
 impl AsyncWrite for Severable {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = self.as_mut().stream().poll_write(cx, buf);
-        unless_cut(or_gone(written, buf.len()), &mut self.cut_write, cx)
+        let written = self.or_untold(written, buf.len());
+        unless_cut(written, &mut self.cut_write, cx)
     }
 
     fn poll_write_vectored(
@@ -149,7 +160,8 @@ impl AsyncWrite for Severable {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = self.as_mut().stream().poll_write_vectored(cx, bufs);
-        unless_cut(or_gone(written, bufs.iter().map(|buf| buf.len()).sum()), &mut self.cut_write, cx)
+        let written = self.or_untold(written, bufs.iter().map(|buf| buf.len()).sum());
+        unless_cut(written, &mut self.cut_write, cx)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -5,12 +5,12 @@ import { createConnection } from 'node:net';
 import { describe, test } from 'node:test';
 import { closing, connect2, connect4 } from './lib/clients.mjs';
 import { RawPolling, RawWebSocket } from './lib/engineio.mjs';
-import { feedUrl, newFeed } from './lib/photos.mjs';
+import { feedUrl, newFeed, upload } from './lib/photos.mjs';
 import { failedStart, startDev } from './lib/server.mjs';
 import { assertFreshJoin, assertProblem, assertRefused } from './lib/shapes.mjs';
 import { openStream } from './lib/sse.mjs';
 import { SECRET, tokenFor } from './lib/tokens.mjs';
-import { until } from './lib/wait.mjs';
+import { until, within } from './lib/wait.mjs';
 
 // One an hour or so comes back: what a test uses up stays used up.
 const LIMITED = { RATE_LIMITS: 'on', GRANTS_PER_MINUTE: '1', GRANTS_BURST: '4', REQUESTS_PER_MINUTE: '1', REQUESTS_BURST: '3', JOINS_PER_SECOND: '0' };
@@ -273,6 +273,19 @@ describe('connections', () => {
       const metrics = await (await fetch(`${url}/metrics`)).text();
       return /^photoshare_connections 1$/m.test(metrics);
     }, 'the stream to be the only connection');
+  });
+
+  test('a stream ends with its reader, also if that one had sent something after its request', async (t) => {
+    const { url, port } = await starting(t, {});
+    const feed = newFeed();
+    const gone = createConnection(port, '127.0.0.1');
+    gone.write(`GET /v1/feeds/${feed}/events HTTP/1.1\r\nHost: x\r\n\r\nX`);
+    await within(new Promise((resolve) => gone.on('data', (data) => data.includes('joined') && resolve())), 'the stream');
+    gone.resetAndDestroy();
+    await until(async () => {
+      await upload(url, feed);
+      return (await (await fetch(feedUrl(url, feed))).json()).watchers === 0;
+    }, 'the stream to end');
   });
 
   test('a client that disconnects keeps no session without a place', async (t) => {
