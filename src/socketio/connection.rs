@@ -80,7 +80,7 @@ impl Connection {
         Self {
             expiry: watch_token(&socket, &access),
             join_rate: context.limiter.joins(),
-            outgoing: Arc::new(Outgoing { socket, showcase: context.showcase.clone(), base, direct }),
+            outgoing: Arc::new(Outgoing::new(socket, context.showcase.clone(), base, direct)),
             context,
             access,
             joined: Vec::new(),
@@ -283,9 +283,10 @@ impl Connection {
     /// Sends by the request's callback, waiting for room.
     async fn reply<T: Serialize>(&self, reply: &Reply, answer: &T) -> Result<(), Refused> {
         let encoded = serde_json::value::to_raw_value(answer).map_err(|_| Refused::Gone)?;
-        let send = || match reply.sender() {
-            Some(sender) => sender.send(&*encoded).map_err(|error| refused(&error)),
-            None => Ok(()),
+        let send = || {
+            let Some(sender) = reply.sender() else { return Ok(()) };
+            self.outgoing.may_send()?;
+            sender.send(&*encoded).map_err(|error| refused(&error))
         };
         self.when_there_is_room(send).await
     }

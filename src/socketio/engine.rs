@@ -10,14 +10,14 @@ use std::{
 use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header, uri::PathAndQuery,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery,
 };
 use http_body_util::Full;
 use hyper::upgrade::OnUpgrade;
 use socketioxide::{ProtocolVersion, socket::Sid};
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 
-use super::transport::Sessions;
+use super::{transport::Sessions, upgrade};
 use crate::listener::Peer;
 
 /// Prepares requests for socketioxide: adds the `EIO=3` that the oldest clients leave out, notes where
@@ -55,8 +55,10 @@ const NEEDED: [HeaderName; 5] = [
 
 impl<S, B, A> Service<Request<B>> for EngineService<S>
 where
-    S: Service<Request<B>, Response = Response<A>>,
+    S: Service<Request<B>, Response = Response<A>> + Clone + Send + 'static,
     S::Future: Send + 'static,
+    B: Send + 'static,
+    A: Default + 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -67,7 +69,8 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let moving = moving(request.uri()).zip(request.extensions().get::<Peer>().cloned());
+        let session = session(request.uri());
+        let peer = request.extensions().get::<Peer>().cloned();
         *request.uri_mut() = with_version(request.uri());
         *request.headers_mut() = needed(request.headers());
         // Whatever else the router noted would be kept alive, too, and the room that it took.
@@ -79,17 +82,39 @@ where
         if let Some(upgrade) = noted.remove::<OnUpgrade>() {
             request.extensions_mut().insert(upgrade);
         }
-        let answer = self.inner.call(request);
         let sessions = self.sessions.clone();
-        let noting = async move {
-            let answer = answer.await?;
-            if let Some((sid, peer)) = moving.filter(|_| answer.status() == StatusCode::SWITCHING_PROTOCOLS) {
-                sessions.moves(sid, &peer);
+        match session {
+            Some(("websocket", sid)) => take_over(self.inner.clone(), request, sessions, sid, peer).boxed(),
+            Some(("polling", sid)) if request.method() == Method::GET => {
+                upgrade::watched(sessions, sid, self.inner.call(request)).boxed()
             }
-            Ok(answer)
-        };
-        noting.boxed()
+            _ => self.inner.call(request).boxed(),
+        }
     }
+}
+
+/// The answer to a WebSocket that wants to go on with the session `sid`.
+async fn take_over<S, B, A>(
+    mut inner: S,
+    request: Request<B>,
+    sessions: Sessions,
+    sid: Sid,
+    peer: Option<Peer>,
+) -> Result<Response<A>, S::Error>
+where
+    S: Service<Request<B>, Response = Response<A>>,
+    A: Default + 'static,
+{
+    let Some(_nothing_is_sent) = upgrade::wait_for(&sessions, sid).await else {
+        let mut refusal = Response::new(A::default());
+        *refusal.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        return Ok(refusal);
+    };
+    let answer = inner.call(request).await?;
+    if let Some(peer) = peer.filter(|_| answer.status() == StatusCode::SWITCHING_PROTOCOLS) {
+        sessions.moves(sid, &peer);
+    }
+    Ok(answer)
 }
 
 impl Closer {
@@ -130,12 +155,12 @@ impl fmt::Debug for Closer {
     }
 }
 
-/// The session that a WebSocket request wants to take over.
-fn moving(uri: &Uri) -> Option<Sid> {
-    let query = uri.query()?;
-    let websocket = query.split('&').any(|pair| pair == "transport=websocket");
-    let sid = query.split('&').find_map(|pair| pair.strip_prefix("sid=")).filter(|_| websocket)?;
-    sid.parse().ok()
+/// The transport that a request is of, and the session that it goes on with.
+fn session(uri: &Uri) -> Option<(&'static str, Sid)> {
+    let value_of = |name| uri.query()?.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    let transport =
+        ["websocket", "polling"].into_iter().find(|&known| value_of("transport") == Some(known))?;
+    Some((transport, value_of("sid")?.parse().ok()?))
 }
 
 /// A fresh copy of `uri`, with the version that clients meant when they named none.
@@ -183,13 +208,22 @@ mod tests {
     }
 
     #[test]
-    fn only_websocket_requests_take_a_session_over() {
-        let sid = |uri: &str| moving(&uri.parse().unwrap()).map(|sid| sid.to_string());
-        let id = "CVKvAB0AhE1fNyE-";
-        assert_eq!(sid(&format!("/socket.io/?EIO=4&transport=websocket&sid={id}")).as_deref(), Some(id));
-        assert_eq!(sid(&format!("/socket.io/?EIO=4&transport=polling&sid={id}")), None);
-        assert_eq!(sid("/socket.io/?EIO=4&transport=websocket&sid=none"), None);
-        assert_eq!(sid("/socket.io/?EIO=4&transport=websocket"), None);
+    fn a_request_is_of_the_session_that_it_names() {
+        let session = |uri: &str| session(&uri.parse().unwrap());
+        let sid: Sid = "CVKvAB0AhE1fNyE-".parse().unwrap();
+        for transport in ["websocket", "polling"] {
+            let uri = format!("/socket.io/?EIO=4&transport={transport}&sid={sid}");
+            assert_eq!(session(&uri), Some((transport, sid)));
+        }
+        for uri in [
+            "/socket.io/?EIO=4&transport=websocket&sid=none",
+            "/socket.io/?EIO=4&transport=websocket",
+            "/socket.io/?EIO=4&transport=other&sid=CVKvAB0AhE1fNyE-",
+            "/socket.io/?EIO=4&sid=CVKvAB0AhE1fNyE-",
+            "/socket.io/",
+        ] {
+            assert_eq!(session(uri), None, "{uri}");
+        }
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ mod mailbox;
 mod outgoing;
 mod request;
 mod transport;
+mod upgrade;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 

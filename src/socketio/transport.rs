@@ -15,14 +15,15 @@ use socketioxide::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{SocketRef, adapter::Adapter, engine::Closer};
+use super::{SocketRef, adapter::Adapter, engine::Closer, upgrade::Polls};
 use crate::listener::Peer;
 
-/// The WebSockets that sessions moved to after they began, by session id: the socket knows only the
-/// request that it began with.
+/// What sessions did after they began, by session id: the socket knows only the request that it began with.
 #[derive(Debug, Clone, Default)]
 pub struct Sessions {
+    /// The WebSockets that they moved to.
     moved: Arc<Mutex<HashMap<Sid, Vec<Connection>>>>,
+    polls: Arc<Mutex<HashMap<Sid, Weak<Polls>>>>,
     pub(super) closer: Closer,
 }
 
@@ -45,6 +46,21 @@ impl Sessions {
     pub(super) fn connections(&self, sid: Sid) -> Vec<Arc<CancellationToken>> {
         let moved = self.moved.lock().expect("no panic while held");
         moved.get(&sid).into_iter().flatten().filter_map(Weak::upgrade).collect()
+    }
+
+    /// From here on it is known what polls of the session `sid` carry, for as long as somebody holds the answer.
+    pub(super) fn begin_polls(&self, sid: Sid) -> Arc<Polls> {
+        let mut known = self.polls.lock().expect("no panic while held");
+        if known.len() == known.capacity() {
+            known.retain(|_, polls| polls.strong_count() > 0);
+        }
+        let polls = Arc::default();
+        known.insert(sid, Arc::downgrade(&polls));
+        polls
+    }
+
+    pub(super) fn polls(&self, sid: Sid) -> Option<Arc<Polls>> {
+        self.polls.lock().expect("no panic while held").get(&sid)?.upgrade()
     }
 }
 
@@ -69,6 +85,18 @@ pub(super) fn cut(socket: &Socket<Adapter>) {
     for connection in moved {
         connection.cancel();
     }
+}
+
+/// What its polls carry, if the session began by polling.
+pub(super) fn polls(socket: &Socket<Adapter>) -> Option<Arc<Polls>> {
+    let sessions = socket.req_parts().extensions.get::<Sessions>()?;
+    (socket.transport_type() == TransportType::Polling).then(|| sessions.begin_polls(socket.id))
+}
+
+/// Whether a WebSocket was let go on with the session.
+pub(super) fn is_moving(socket: &Socket<Adapter>) -> bool {
+    let sessions = socket.req_parts().extensions.get::<Sessions>();
+    sessions.is_some_and(|sessions| !sessions.connections(socket.id).is_empty())
 }
 
 /// Whether the session is its first request's connection. One that carried a poll carries other requests,

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { closing, connect4 } from './lib/clients.mjs';
+import { closing, connect2, connect4 } from './lib/clients.mjs';
 import { RawPolling, RawWebSocket } from './lib/engineio.mjs';
 import { Account } from './lib/ministack.mjs';
 import { newFeed } from './lib/photos.mjs';
@@ -35,11 +35,11 @@ describe('slow clients', { skip: !chosen.includes('serve') }, () => {
     return { account, server };
   }
 
-  /** S3's word on thousands of uploads, by as few messages as hold them. */
-  async function burst(t, account, feed) {
+  /** S3's word on thousands of uploads, by as few messages as hold them. `inFolder` makes their events longer. */
+  async function burst(t, account, feed, inFolder = '') {
     const folder = await temporaryFolder(t);
     await inParallel(2, Array.from({ length: EVENTS / RECORDS }), async (_, i) => {
-      const Records = Array.from({ length: RECORDS }, (_, n) => record(account.env.S3_BUCKET, `${feed}/${i}-${n}.jpg`));
+      const Records = Array.from({ length: RECORDS }, (_, n) => record(account.env.S3_BUCKET, `${feed}/${inFolder}${i}-${n}.jpg`));
       const body = join(folder, `${i}.json`);
       await writeFile(body, JSON.stringify({ Records }));
       await account.aws(['sqs', 'send-message', '--queue-url', account.env.SQS_QUEUE_URL, '--message-body', `file://${body}`]);
@@ -94,6 +94,41 @@ describe('slow clients', { skip: !chosen.includes('serve') }, () => {
         assert.deepEqual([...told, ...missed, ...storiesOf(again)], storiesOf(witness));
       });
     }
+  }
+
+  for (const eio of [3, 4]) {
+    test(`long-polling, Engine.IO ${eio}: goes on as a WebSocket with much on its way, and misses nothing`, async (t) => {
+      const feed = newFeed();
+      const { account, server } = await serve(t, 120);
+      const witness = await witnessOf(t, server, feed);
+      const { client } = await joined(t, RawPolling, server, eio, feed);
+      client.pause();
+      await burst(t, account, feed, `${'long'.repeat(40)}/`);
+      await witness.inbox.first(EVENTS, 'imageUploaded');
+      await client.poll();
+      await client.upgrade();
+      await client.inbox.first(EVENTS, 'imageUploaded');
+      assert.deepEqual(storiesOf(client), storiesOf(witness));
+    });
+  }
+
+  for (const [version, connect] of Object.entries({ 'socket.io-client 4': connect4, 'socket.io-client 2': connect2 })) {
+    test(`${version} that begins by polling recovers thousands of events`, async (t) => {
+      const feed = newFeed();
+      const { account, server } = await serve(t, 120);
+      const witness = await witnessOf(t, server, feed);
+      const { cursor } = await witness.ask('join', feed);
+      await burst(t, account, feed);
+      await witness.inbox.first(EVENTS, 'imageUploaded');
+      const feeds = JSON.stringify([{ feed, cursor }]);
+      const client = closing(t, connect(server.url, { transports: ['polling', 'websocket'], query: { feeds } }));
+      const { recovered, events } = await client.inbox.find('joined');
+      assert.equal(recovered, true);
+      await client.inbox.first(EVENTS - events.length, 'imageUploaded');
+      assert.deepEqual([...events.map(({ data }) => story(data)), ...storiesOf(client)], storiesOf(witness));
+      assert.equal(client.inbox.named('connect').length, 1);
+      assert.equal(client.socket.io.engine.transport.name, 'websocket');
+    });
   }
 
   test('a stop with a client that reads nothing ends in order', async (t) => {

@@ -2,9 +2,11 @@
 // https://socket.io/docs/v4/engine-io-protocol/ (version 4)
 // https://github.com/socketio/engine.io-protocol/tree/v3 (version 3, also meant when no EIO is given)
 
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { WebSocket } from 'ws';
 import { Inbox } from './inbox.mjs';
-import { DEADLINE_MS } from './wait.mjs';
+import { DEADLINE_MS, within } from './wait.mjs';
 
 /** Engine.IO packets to Inbox entries; the Socket.IO event's own name for events. */
 class Raw {
@@ -59,6 +61,7 @@ export class RawPolling extends Raw {
   #stop = new AbortController();
   #sending = Promise.resolve();
   #reading = Promise.resolve();
+  #polled = Promise.resolve();
 
   constructor(url, options) {
     super(url, options);
@@ -81,18 +84,53 @@ export class RawPolling extends Raw {
     });
   }
 
+  /** One poll of a client that is paused. */
+  async poll() {
+    const response = await this.#fetch();
+    const text = await response.text();
+    if (response.status !== 200) throw new Error(`${response.status} ${text}`);
+    for (const packet of this.#packets(text)) this.receive(packet);
+  }
+
+  /**
+   * A client that is paused goes on as a WebSocket. As official clients do, it polls until the server has
+   * answered there; but its first poll is a slow one, and comes after the server knows what it wants.
+   */
+  async upgrade() {
+    await this.#meanwhile();
+    const address = this.address({ transport: 'websocket', sid: this.session.sid }).replace(/^http/, 'ws');
+    const socket = new WebSocket(address, { handshakeTimeout: DEADLINE_MS });
+    this.#stop.signal.addEventListener('abort', () => socket.terminate());
+    const open = within(once(socket, 'open'), 'the WebSocket');
+    await Promise.race([open, this.#meanwhile()]);
+    this.resume();
+    await open;
+    socket.send('2probe');
+    const [answer] = await within(once(socket, 'message'), 'the answer to the probe');
+    assert.equal(answer.toString(), '3probe');
+    this.pause();
+    await this.#polled;
+    socket.on('message', (data) => this.receive(data.toString()));
+    socket.on('close', (code) => this.inbox.push('ended', code));
+    this.send = (...packets) => packets.forEach((packet) => socket.send(packet));
+    this.send('5');
+  }
+
   close() {
     this.#stop.abort();
+  }
+
+  /** Time for the server to do what there is to do. */
+  async #meanwhile() {
+    for (let asked = 0; asked < 50; asked += 1) await (await fetch(`${this.base}/healthz`)).text();
   }
 
   async #poll() {
     try {
       while (!this.#stop.signal.aborted) {
         await this.#reading;
-        const response = await this.#fetch();
-        const text = await response.text();
-        if (response.status !== 200) throw new Error(`${response.status} ${text}`);
-        for (const packet of this.#packets(text)) this.receive(packet);
+        this.#polled = this.poll();
+        await this.#polled;
       }
     } catch (error) {
       this.inbox.push('ended', error.message);
