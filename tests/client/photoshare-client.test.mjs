@@ -642,10 +642,10 @@ test("an upload asks for a grant and sends exactly its URL and headers", async (
 });
 
 test("412 means that the bucket has it, also after a try whose answer was lost", async () => {
-  const w = world({ puts: ["network", 503, 412] });
+  const w = world({ puts: ["network", 503, 409, 412] });
   const { value } = await uploading(w);
   assert.equal(value.key, grant.key);
-  assert.equal(w.sent.length, 3);
+  assert.equal(w.sent.length, 4);
 });
 
 test("a refusal by the bucket is not repeated; an outage is, a bounded number of times", async () => {
@@ -660,12 +660,14 @@ test("a refusal by the bucket is not repeated; an outage is, a bounded number of
 test("an expired grant is renewed; already-stored is success", async () => {
   const clock = { now: NOW };
   const w = world({ puts: ["network"], clock });
-  const outcome = w.feed.upload(file);
+  const outcome = w.feed.upload(file, { caption: "Hi" });
   await settle();
   clock.now = Date.parse(LATER) + 1;
-  await w.http.take().answer(201, grant);
+  const request = w.http.take();
+  await request.answer(201, grant);
   await w.timers.runAll();
   const renewal = w.http.take();
+  assert.equal(renewal.body, request.body, "or the caption would be lost");
   assert.equal(renewal.url, "/v1/feeds/summer/uploads/0abc-1.heic/renew");
   await renewal.answer(409, problem("already-stored", 409));
   assert.equal((await outcome).key, grant.key);

@@ -204,16 +204,14 @@ export class PhotoFeed extends EventTarget {
    * @throws {PhotoShareError} with the server's problem
    */
   async upload(file, { onProgress, signal, caption, filename = file.name, contentType } = {}) {
-    const grant = await this.#api.call("POST", this.#path("uploads"), {
-      signal,
-      body: {
-        contentType: contentType ?? contentTypeOf(file),
-        size: file.size,
-        filename: fits(filename) ? filename : undefined,
-        caption: caption || undefined,
-      },
-    });
-    const renew = () => this.#api.call("POST", this.#path("uploads", this.#nameOf(grant.key), "renew"), { signal });
+    const body = {
+      contentType: contentType ?? contentTypeOf(file),
+      size: file.size,
+      filename: fits(filename) ? filename : undefined,
+      caption: caption || undefined,
+    };
+    const grant = await this.#api.call("POST", this.#path("uploads"), { signal, body });
+    const renew = () => this.#api.call("POST", this.#path("uploads", this.#nameOf(grant.key), "renew"), { signal, body });
     await putFile(file, grant, { onProgress, signal, renew, env: this.#env });
     return { feed: this.#feed, key: grant.key };
   }
@@ -804,7 +802,8 @@ async function putFile(file, grant, { onProgress, signal, renew, env }) {
     const status = await putOnce(file, grant, { onProgress, signal, env });
     if ((status >= 200 && status < 300) || status === 412) return;
     const expired = Date.parse(grant.expiresAt) <= env.now();
-    const passing = status === 0 || status === 429 || status >= 500 || expired;
+    // 409: an earlier try is still under way.
+    const passing = status === 0 || status === 409 || status === 429 || status >= 500 || expired;
     if (!passing || attempt === REQUEST_ATTEMPTS) throw storageError(status);
     await sleep(env, backoff(env, attempt - 1), signal);
     if (!expired) continue;
