@@ -1,12 +1,13 @@
 //! S3 inside the process, for `photoshare dev`: a folder served by `s3s`, whose changes become the same
 //! event messages that AWS sends.
 
+mod access;
 mod multipart;
 mod notify;
 mod store;
 
 use std::{
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -17,6 +18,7 @@ use s3s::{
 };
 
 use crate::queue::LocalQueue;
+use access::SignedHeaders;
 use store::NotifyingStore;
 
 /// The bucket's name: the first part of its paths.
@@ -57,7 +59,8 @@ pub fn open(folder: &Path, keys: &Keys, queue: Arc<LocalQueue>) -> Result<S3Serv
     std::fs::create_dir_all(root.join(BUCKET))
         .map_err(|source| LocalError::Folder { path: root.clone(), source })?;
     let files = s3s_fs::FileSystem::new(&root).map_err(|error| LocalError::Store(format!("{error:?}")))?;
-    let mut builder = S3ServiceBuilder::new(NotifyingStore::new(files, queue));
+    let mut builder = S3ServiceBuilder::new(NotifyingStore::new(files, root, queue));
+    builder.set_access(SignedHeaders);
     builder.set_auth(SimpleAuth::from_single(keys.access_key_id.clone(), keys.secret_access_key.clone()));
     Ok(builder.build())
 }
@@ -77,11 +80,19 @@ impl Keys {
                 let mut random = [0; 32];
                 getrandom::fill(&mut random).expect("the system has randomness");
                 let secret = hex::encode(random);
-                std::fs::write(&path, &secret).map_err(failed)?;
+                write_secret(&path, &secret).map_err(failed)?;
                 secret
             }
             Err(error) => return Err(failed(error)),
         };
         Ok(Self { access_key_id: "photoshare-dev".into(), secret_access_key })
     }
+}
+
+/// Writes what only its owner may read.
+fn write_secret(path: &Path, secret: &str) -> io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.write(true).create_new(true).open(path)?.write_all(secret.as_bytes())
 }

@@ -13,6 +13,9 @@ use s3s::{
     s3_error,
 };
 
+/// Every part but the last has at least so many bytes.
+const MIN_PART: i64 = 5 * 1024 * 1024;
+
 /// The uploads in parts that have begun, by id.
 #[derive(Debug, Default)]
 pub(super) struct MultipartUploads(Mutex<HashMap<String, Upload>>);
@@ -54,17 +57,6 @@ impl MultipartUploads {
         parts.sort_by_key(|part| part.part_number);
     }
 
-    /// Whether every part is named by the tag that it has.
-    pub(super) fn check_parts(&self, id: &str, named: &[CompletedPart]) -> S3Result<()> {
-        let uploads = self.uploads();
-        let tags = uploads.get(id).map(|upload| &upload.tags);
-        let known = |part: &CompletedPart| {
-            let stored = part.part_number.and_then(|number| tags?.get(&number));
-            stored.is_some() && stored.map(ETag::value) == part.e_tag.as_ref().map(ETag::value)
-        };
-        if named.iter().all(known) { Ok(()) } else { Err(s3_error!(InvalidPart)) }
-    }
-
     pub(super) fn end(&self, id: &str) {
         self.uploads().remove(id);
     }
@@ -72,4 +64,23 @@ impl MultipartUploads {
     fn uploads(&self) -> MutexGuard<'_, HashMap<String, Upload>> {
         self.0.lock().expect("no panic while held")
     }
+}
+
+/// Whether an object can be made of the parts that are named: each by the tag that it has, in their order,
+/// and of them all only the last a small one. `stored` is what
+/// [`MultipartUploads::complete_list`] completed.
+pub(super) fn check_parts(stored: &[Part], named: &[CompletedPart]) -> S3Result<()> {
+    let find = |part: &CompletedPart| stored.iter().find(|stored| stored.part_number == part.part_number);
+    let tag = |tag: &Option<ETag>| tag.as_ref().map(|tag| tag.value().to_owned());
+    if !named.iter().all(|part| find(part).is_some_and(|stored| tag(&stored.e_tag) == tag(&part.e_tag))) {
+        return Err(s3_error!(InvalidPart));
+    }
+    if !named.is_sorted_by(|one, next| one.part_number < next.part_number) {
+        return Err(s3_error!(InvalidPartOrder));
+    }
+    let but_last = named.split_last().map_or(named, |(_, others)| others);
+    if but_last.iter().filter_map(find).any(|stored| stored.size < Some(MIN_PART)) {
+        return Err(s3_error!(EntityTooSmall));
+    }
+    Ok(())
 }

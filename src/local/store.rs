@@ -1,13 +1,16 @@
 //! The file store with S3's manners: it tells of its changes, and takes no key that leaves the folder.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 #[allow(clippy::wildcard_imports, reason = "an input and an output for each of fifteen operations")]
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
 
-use super::{multipart::MultipartUploads, notify::Notifier};
+use super::{
+    multipart::{MultipartUploads, check_parts},
+    notify::Notifier,
+};
 use crate::queue::LocalQueue;
 
 /// A file system can't hold longer names.
@@ -16,13 +19,15 @@ const MAX_SEGMENT: usize = 200;
 #[derive(Debug)]
 pub(super) struct NotifyingStore {
     files: FileSystem,
+    /// The folder of `files`.
+    root: PathBuf,
     notifier: Notifier,
     uploads: MultipartUploads,
 }
 
 impl NotifyingStore {
-    pub(super) fn new(files: FileSystem, queue: Arc<LocalQueue>) -> Self {
-        Self { files, notifier: Notifier::new(queue), uploads: MultipartUploads::default() }
+    pub(super) fn new(files: FileSystem, root: PathBuf, queue: Arc<LocalQueue>) -> Self {
+        Self { files, root, notifier: Notifier::new(queue), uploads: MultipartUploads::default() }
     }
 
     async fn size(&self, bucket: &str, key: &str) -> Option<u64> {
@@ -32,6 +37,29 @@ impl NotifyingStore {
     async fn head(&self, bucket: &str, key: &str) -> Option<HeadObjectOutput> {
         let input = HeadObjectInput::builder().bucket(bucket.into()).key(key.into()).build().ok()?;
         Some(self.files.head_object(ours(http::Method::HEAD, input)).await.ok()?.output)
+    }
+
+    /// The parts that there are of an upload.
+    async fn parts(&self, bucket: &str, key: &str, id: &str) -> S3Result<Vec<Part>> {
+        let input =
+            ListPartsInput::builder().bucket(bucket.into()).key(key.into()).upload_id(id.into()).build();
+        let input = input.map_err(|error| s3_error!(error, InternalError))?;
+        let listed = self.files.list_parts(ours(http::Method::GET, input)).await?;
+        let mut parts = listed.output.parts.unwrap_or_default();
+        self.uploads.complete_list(id, &mut parts);
+        Ok(parts)
+    }
+
+    /// s3s-fs makes objects only of the parts 1, 2, 3 … Those that are named are in their order.
+    async fn number_anew(&self, id: &str, named: &mut [CompletedPart]) -> S3Result<()> {
+        let file = |number: i32| self.root.join(format!(".upload_id-{id}.part-{number}"));
+        for (part, number) in named.iter_mut().zip(1..) {
+            if let Some(before) = part.part_number.replace(number).filter(|&before| before != number) {
+                let moved = tokio::fs::rename(file(before), file(number)).await;
+                moved.map_err(|error| s3_error!(error, InternalError))?;
+            }
+        }
+        Ok(())
     }
 
     /// s3s-fs finds a wrong checksum only after it has stored the body.
@@ -179,13 +207,16 @@ store! {
 
     async fn complete_multipart_upload(
         &self,
-        request: S3Request<CompleteMultipartUploadInput>,
+        mut request: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
         let (bucket, key) = (request.input.bucket.clone(), request.input.key.clone());
         let id = request.input.upload_id.clone();
         self.uploads.check(&id, &key)?;
-        let named = request.input.multipart_upload.as_ref().and_then(|upload| upload.parts.as_deref());
-        self.uploads.check_parts(&id, named.unwrap_or_default())?;
+        if let Some(named) = request.input.multipart_upload.as_mut().and_then(|upload| upload.parts.as_mut()) {
+            // s3s-fs drops the upload before it looks at its parts.
+            check_parts(&self.parts(&bucket, &key, &id).await?, named)?;
+            self.number_anew(&id, named).await?;
+        }
         let completed = self.files.complete_multipart_upload(request).await?;
         self.uploads.end(&id);
         let head = self.head(&bucket, &key).await.unwrap_or_default();

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
 import { test } from 'node:test';
 import { closing, connect4 } from './lib/clients.mjs';
-import { download, grantFor, listAllKeys, listPhotos, newFeed, photo, remove, upload } from './lib/photos.mjs';
+import { download, feedUrl, grantFor, listAllKeys, listPhotos, newFeed, photo, put, remove, upload } from './lib/photos.mjs';
 import { assertFreshJoin, assertRefused } from './lib/shapes.mjs';
 import { openStream } from './lib/sse.mjs';
 import { startDev, temporaryFolder } from './lib/server.mjs';
@@ -104,6 +104,40 @@ test('a view URL reads its photo and does nothing else', async (t) => {
     await response.text();
     assert.equal(response.status, 403, method);
   }
+});
+
+test('a grant is good for what was granted, whatever headers are sent with it', async (t) => {
+  const server = stopping(t, await startDev());
+  const [feed, other] = [newFeed(), newFeed()];
+  const { key: theirs } = await upload(server.url, other);
+  for (const [name, value] of [['x-amz-copy-source', `/photoshare/${theirs}`], ['x-amz-meta-caption', 'Zm9yZ2Vk'], ['x-amz-acl', 'public-read']]) {
+    const picture = photo();
+    const grant = await grantFor(server.url, feed, picture);
+    const forged = await put({ ...grant, headers: { ...grant.headers, [name]: value } }, picture.bytes);
+    assert.equal(forged.status, 403, name);
+    assert.match(await forged.text(), /AccessDenied/);
+    assert.deepEqual((await listPhotos(server.url, feed)).photos, []);
+  }
+});
+
+test('an upload in parts outlives a completion that was refused', async (t) => {
+  const server = stopping(t, await startDev());
+  const feed = newFeed();
+  const base = feedUrl(server.url, feed, '/s3/multipart');
+  const { uploadId, key } = await (await fetch(base, { method: 'POST', body: JSON.stringify({ filename: 'x.jpg', type: 'image/jpeg' }) })).json();
+  const of = (rest) => `${base}/${uploadId}${rest}?${new URLSearchParams({ key })}`;
+  const parts = [];
+  for (const PartNumber of [1, 2]) {
+    const { url } = await (await fetch(of(`/${PartNumber}`))).json();
+    parts.push({ PartNumber, ETag: (await fetch(url, { method: 'PUT', body: 'small' })).headers.get('etag') });
+  }
+  const complete = (chosen) => fetch(of('/complete'), { method: 'POST', body: JSON.stringify({ parts: chosen }) });
+  for (const [chosen, why] of [[parts, /EntityTooSmall/], [parts.toReversed(), /ascending order/]]) {
+    const { detail } = await assertRefused(await complete(chosen), 'invalid-body', 400);
+    assert.match(detail, why);
+  }
+  const done = await complete(parts.slice(1));
+  assert.equal(done.status, 200, await done.text());
 });
 
 test('the server\'s own part of the bucket is no feed', async (t) => {

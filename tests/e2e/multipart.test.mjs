@@ -95,6 +95,19 @@ onEachBackend('multipart', (backend) => {
     await jsonOf(await send(of(feed, upload, '/complete'), 'POST', { parts: [part] }));
   });
 
+  test('the parts may have any numbers, and one that is not named is left out', async (t) => {
+    const feed = newFeed();
+    const client = closing(t, connect4(backend.url));
+    await client.ask('join', feed);
+    const upload = await begin(feed);
+    const [first, last] = [Buffer.concat([jpeg(), randomBytes(PART)]), randomBytes(9)];
+    await sendPart(feed, upload, 1, randomBytes(9));
+    const parts = [await sendPart(feed, upload, 4, first), await sendPart(feed, upload, 6, last)];
+    await jsonOf(await send(of(feed, upload, '/complete'), 'POST', { parts }));
+    const { url } = await client.inbox.find('imageUploaded');
+    assert.deepEqual(await download(url), Buffer.concat([first, last]));
+  });
+
   test('a key of another feed is forbidden, and an upload of another key is not known', async () => {
     const feed = newFeed();
     const upload = await begin(feed);
