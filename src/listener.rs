@@ -13,7 +13,7 @@ use std::{
 };
 
 use axum::{extract::connect_info::Connected, serve::IncomingStream};
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -24,6 +24,13 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 const SEND_BUFFER: usize = 64 * 1024;
 /// A peer that acknowledges nothing for so long is gone. Longer than a phone's gap in a tunnel.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+/// A peer that has been silent for so long is asked whether it is still there. One may have vanished between
+/// two requests, when nothing is written to it.
+const SILENT: Duration = Duration::from_mins(1);
+/// It is asked again after this.
+const PROBE: Duration = Duration::from_secs(15);
+/// It is gone if it did not answer so often.
+const PROBES: u32 = 4;
 /// Writes to a peer that is gone of which nobody above is told: the answer that makes a connection a
 /// WebSocket, Engine.IO's first word on it, and one more.
 const UNTOLD: u8 = 3;
@@ -131,6 +138,9 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new().with_time(SILENT).with_interval(PROBE).with_retries(PROBES),
+    )?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
     Ok(())
