@@ -79,8 +79,8 @@ struct Keys {
 struct Claims {
     sub: Option<String>,
     exp: serde_json::Number,
-    #[serde(default)]
-    feeds: HashMap<String, Rights>,
+    /// Null where there is none, as some languages write what is empty.
+    feeds: Option<HashMap<String, Option<Rights>>>,
 }
 
 impl Gate {
@@ -176,8 +176,9 @@ impl Keys {
 }
 
 fn access(claims: Claims) -> Result<Access, AuthError> {
-    let everywhere = claims.feeds.get("*").copied().unwrap_or_default();
-    let feeds = claims.feeds.iter().filter_map(|(feed, rights)| Some((FeedId::parse(feed).ok()?, *rights)));
+    let claimed = claims.feeds.unwrap_or_default();
+    let everywhere = claimed.get("*").copied().flatten().unwrap_or_default();
+    let feeds = claimed.iter().filter_map(|(feed, rights)| Some((FeedId::parse(feed).ok()?, (*rights)?)));
     Ok(Access {
         expires_at: Some(moment(&claims.exp).ok_or(AuthError::Invalid)?),
         everywhere,

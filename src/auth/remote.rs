@@ -165,7 +165,9 @@ impl RemoteKeys {
                 self.known(|known| (known.keys, known.failed) = (Arc::new(keys), false));
             }
             Err(error) => {
-                warn!(error = &error as &dyn std::error::Error, url = ?self.url, "signing keys");
+                // The query may hold a key to the keys.
+                let (host, path) = (self.url.0.host_str(), self.url.0.path());
+                warn!(error = &error as &dyn std::error::Error, host, path, "signing keys");
                 self.known(|known| known.failed = true);
             }
         }

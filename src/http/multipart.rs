@@ -152,9 +152,10 @@ pub(super) async fn params(
 pub(super) async fn create(
     State(context): State<Arc<Context>>,
     UploaderOfOne(caller): UploaderOfOne,
-    Json(body): Json,
+    body: Result<Json, Problem>,
 ) -> Result<Body<Created>, Problem> {
     caller.check(Right::Upload)?;
+    let Json(body) = body?;
     let body = object(&body)?;
     let caption = match body.get("metadata") {
         None | Some(Value::Null) => None,
@@ -256,9 +257,10 @@ pub(super) async fn complete(
     caller: Caller,
     UploadId(id): UploadId,
     Params(KeyParam { key }): Params<KeyParam>,
-    Json(body): Json,
+    body: Result<Json, Problem>,
 ) -> Result<Body<Completed>, Problem> {
     let key = own_key(&context, &caller, key)?;
+    let Json(body) = body?;
     let named = named_parts(&body)?;
     let bucket = context.showcase.bucket();
     let upload = MultipartUpload { key: &key, id: &id };

@@ -123,7 +123,9 @@ pub(super) async fn grant(
     let Json(body) = body?;
     let body = object(&body)?;
     match body.get("files") {
-        None => Ok((StatusCode::CREATED, Body(Answer::One(one(&context, &caller, body)?)))),
+        None | Some(Value::Null) => {
+            Ok((StatusCode::CREATED, Body(Answer::One(one(&context, &caller, body)?))))
+        }
         Some(Value::Array(files)) if files.len() > MAX_FILES => {
             Err(invalid(format!("files may hold at most {MAX_FILES}, these are {}", files.len())))
         }
@@ -153,7 +155,12 @@ pub(super) async fn state(
     let key = ObjectKey::build(bucket.prefix(), &caller.feed, &name)?;
     // The bucket first: what is told between the two questions is then told as announced.
     let stored = bucket.head(&key).await?;
-    let last = context.hub.log().last_of(&key, None).await?;
+    let log = context.hub.log();
+    let mut last = log.last_of(&key, None).await?;
+    if stored.is_none() && last.is_some() && log.last_of(&key, Some(Kind::Uploaded)).await?.is_none() {
+        // One that never came may be deleted, and come yet.
+        last = None;
+    }
     let issued = issued_size(&context.name_secret, &caller.feed, &name, Timestamp::now()).is_some();
     judge(&key, stored, last.as_deref(), issued).map(Body)
 }
@@ -171,16 +178,17 @@ pub(super) async fn renew(
     State(context): State<Arc<Context>>,
     Renewal(name): Renewal,
     UploaderOfOne(caller): UploaderOfOne,
-    body: MaybeJson,
+    body: Result<MaybeJson, Problem>,
 ) -> Result<(StatusCode, Body<Granted>), Problem> {
     caller.check(Right::Upload)?;
+    let MaybeJson(body) = body?;
     let bucket = context.showcase.bucket();
     let key = ObjectKey::build(bucket.prefix(), &caller.feed, &name)?;
     let Some(size) = issued_size(&context.name_secret, &caller.feed, &name, Timestamp::now()) else {
         return Err(Problem::new(ProblemKind::NotFound, "no grant of this name is known"));
     };
     let mut described = as_issued(&context.uploads, &name, size);
-    if let Some(Json(body)) = &body.0 {
+    if let Some(Json(body)) = &body {
         let given = object(body)?.iter().filter(|(_, value)| !value.is_null());
         described.extend(given.map(|(field, value)| (field.clone(), value.clone())));
     }

@@ -141,6 +141,8 @@ describe('tokens', () => {
     ['view everywhere and upload here', { '*': ['view'], summer: ['upload'] }, ['view', 'upload']],
     ['everything elsewhere', { winter: ['view', 'upload', 'delete'] }, []],
     ['nothing', {}, []],
+    ['nothing, by null', null, []],
+    ['nothing here, by null', { summer: null }, []],
   ]) {
     test(`the right to ${what} lets do ${allowed.join(' and ') || 'nothing'}`, async (t) => {
       const token = tokenFor(feeds);
@@ -159,6 +161,11 @@ describe('tokens', () => {
           await response.text();
           assert.ok(response.ok, `${request} ${response.status}`);
         }
+      }
+      for (const path of ['/s3/multipart', '/s3/multipart/1/complete?key=summer/x.jpg', '/uploads', '/uploads/x.jpg/renew']) {
+        const response = await call('POST', path, '{');
+        if (allowed.includes('upload')) await response.text();
+        else await assertRefused(response, 'forbidden', 403);
       }
       const stream = new AbortController();
       const events = await fetch(feedUrl(url, 'summer', `/events?token=${token}`), { signal: stream.signal });

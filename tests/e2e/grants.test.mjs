@@ -84,6 +84,7 @@ onEachBackend('grants', (backend) => {
     await remove(backend.url, feed, grant.key);
     // S3 tells of a removal where nothing was, and so does dev; ministack does not.
     if (backend.name === 'dev') await client.inbox.find('imageRemoved');
+    assert.equal((await stateOf(backend.url, feed, grant.key)).state, 'issued');
     const response = await askRenewal(backend.url, feed, grant.key);
     const fresh = await response.json();
     assert.equal(response.status, 201, JSON.stringify(fresh));
@@ -142,6 +143,7 @@ onEachBackend('grants', (backend) => {
       'PUT', 'urn:photoshare:problem:unsupported-content-type', 'urn:photoshare:problem:invalid-body', 'POST',
     ]);
     await assertRefused(await askGrant(backend.url, feed, { files: Array(101).fill(files[0]) }), 'invalid-body', 400);
+    assert.equal((await askGrant(backend.url, feed, { ...files[0], files: null })).status, 201, 'null is nothing');
     assert.equal((await (await askGrant(backend.url, feed, { files: Array(100).fill(files[0]) })).json()).uploads.length, 100);
   });
 
