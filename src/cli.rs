@@ -98,5 +98,9 @@ async fn examine(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
 /// One thread does it all: what it does is wait and copy, and without locks to fight over it does more
 /// of it than two would. More cores are used by more processes.
 fn on_one_thread<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(work);
+    // What is done is done: a look-up of a name that nobody answers would hold up the end for as long.
+    runtime.shutdown_background();
+    done
 }

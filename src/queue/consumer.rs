@@ -166,7 +166,9 @@ impl Consumer {
             }
             _ => Turn::Some,
         };
-        if self.work_off(messages, grow, stop).await && !self.handler.ready().await {
+        if self.work_off(messages, grow, stop).await
+            && stop.run_until_cancelled(self.handler.ready()).await == Some(false)
+        {
             self.health.pause(true);
             return Ok(Turn::Away);
         }

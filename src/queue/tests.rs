@@ -29,6 +29,8 @@ struct Worker {
     takes: Box<dyn Fn(&Message) -> Duration + Send + Sync>,
     says: Disposition,
     ready: AtomicBool,
+    /// How long it takes to say whether it is.
+    asked_for: Mutex<Duration>,
     handled: Mutex<Vec<(String, Instant)>>,
     at_work: AtomicUsize,
     most_at_work: AtomicUsize,
@@ -40,6 +42,7 @@ impl Worker {
             takes: Box::new(takes),
             says,
             ready: true.into(),
+            asked_for: Mutex::default(),
             handled: Mutex::default(),
             at_work: AtomicUsize::default(),
             most_at_work: AtomicUsize::default(),
@@ -67,6 +70,8 @@ impl Handler for Worker {
     }
 
     async fn ready(&self) -> bool {
+        let asked_for = *self.asked_for.lock().unwrap();
+        sleep(asked_for).await;
         self.ready.load(Ordering::Relaxed)
     }
 }
@@ -404,6 +409,19 @@ async fn trap_25_what_can_not_be_done_at_the_stop_is_released() {
         assert_eq!(changes(&sqs), [(json!("receipt a"), json!(0))], "{says:?}");
         assert!(sqs.calls("DeleteMessageBatch").is_empty());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_to_hear_what_is_away() {
+    let queue = Arc::new(LocalQueue::default());
+    let worker = Worker::new(Disposition::Retry, |_| Duration::ZERO);
+    *worker.asked_for.lock().unwrap() = MINUTE;
+    queue.send("a".to_owned());
+    let running = run(queue, &worker);
+    sleep(Duration::from_secs(1)).await;
+    let asked = Instant::now();
+    running.stop().await;
+    assert!(asked.elapsed() <= DRAIN, "{:?}", asked.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
