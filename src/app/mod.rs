@@ -52,6 +52,8 @@ const RECONNECT_SPREAD: Duration = Duration::from_secs(5);
 const CLOSE: Duration = Duration::from_secs(4);
 /// A poller that heard nothing for so long is not working: longer than two long polls.
 const QUEUE_SILENCE: Duration = Duration::from_secs(90);
+/// Who provides credentials has this long to say what names are sealed with.
+const CREDENTIALS_WITHIN: Duration = Duration::from_secs(10);
 
 /// The parts that differ from one way of running to another.
 struct Parts {
@@ -299,9 +301,11 @@ async fn name_secret(web: &Web, sdk: &SdkConfig) -> NameSecret {
     if let Some(secret) = web.name_secret.as_ref().or(tokens) {
         return NameSecret::new(secret.expose_secret().as_bytes());
     }
-    let provided =
-        sdk.credentials_provider().map(|provider| async move { provider.provide_credentials().await });
-    let credentials = OptionFuture::from(provided).await.and_then(Result::ok);
+    let provided = sdk.credentials_provider().map(async |provider| {
+        let provided = tokio::time::timeout(CREDENTIALS_WITHIN, provider.provide_credentials()).await;
+        provided.ok()?.ok()
+    });
+    let credentials = OptionFuture::from(provided).await.flatten();
     let lasting = credentials.filter(|credentials| credentials.session_token().is_none());
     lasting.map_or_else(for_now, |lasting| NameSecret::new(lasting.secret_access_key().as_bytes()))
 }

@@ -22,11 +22,14 @@ use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use tokio::time::timeout;
 
 /// S3 takes no URL that lives longer.
 pub const MAX_LIFE: Duration = Duration::from_hours(7 * 24);
 /// Credentials that end sooner than this are fetched anew.
 const REFRESH_BEFORE: Duration = Duration::from_mins(5);
+/// Who provides credentials has this long.
+const PROVIDED_WITHIN: Duration = Duration::from_secs(10);
 
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 pub(super) const PATH: &AsciiSet = &UNRESERVED.remove(b'/');
@@ -258,8 +261,11 @@ impl std::fmt::Debug for Signer {
     }
 }
 
+/// The credentials that are in force. Not every source of them limits how long it takes.
 async fn provided(provider: &SharedCredentialsProvider) -> Result<Credentials, SignerError> {
-    provider.provide_credentials().await.map_err(|error| SignerError::Credentials(error.into()))
+    let answer = timeout(PROVIDED_WITHIN, provider.provide_credentials()).await;
+    let in_time = answer.map_err(|late| SignerError::Credentials(late.into()))?;
+    in_time.map_err(|error| SignerError::Credentials(error.into()))
 }
 
 /// The path of `key` under `base`, encoded once.
@@ -303,6 +309,8 @@ fn canonical_query(mut pairs: Vec<(&str, &str)>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use aws_credential_types::provider::future;
+
     use super::*;
 
     /// The keys, time and bucket of AWS's published examples.
@@ -319,6 +327,23 @@ mod tests {
         let signer = Signer { base, region: "us-east-1".into(), provider, kept: Mutex::new(None) };
         signer.keep(credentials, "2013-05-24T00:00:00Z".parse().unwrap());
         signer
+    }
+
+    #[derive(Debug)]
+    struct Silent;
+
+    impl ProvideCredentials for Silent {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            future::ProvideCredentials::new(std::future::pending())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn credentials_that_do_not_come_are_not_waited_for() {
+        assert!(provided(&SharedCredentialsProvider::new(Silent)).await.is_err());
     }
 
     const GET: Request<'static> = Request { method: "GET", key: "test.txt", query: &[], headers: &[] };
