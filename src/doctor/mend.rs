@@ -13,6 +13,11 @@ pub(super) fn access(parameters: &str) -> String {
     with(deploy, parameters)
 }
 
+/// Whether what mends it is a deployment.
+pub(super) fn deploys(mend: &str) -> bool {
+    mend.contains("aws cloudformation deploy")
+}
+
 /// Sets the variable to an output of bucket and queue.
 pub(super) fn set_to_output(variable: &str, output: &str) -> String {
     format!("set {variable} to what this says: {}", print("photoshare", output))

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::mend;
+
 /// How bad it is. The numbers are the exit codes, as monitoring plugins have them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -76,6 +78,12 @@ impl Report {
             if let Some(mend) = mend {
                 let _ = writeln!(text, "{:<27} mend: {mend}", "");
             }
+        }
+        if self.checks.iter().filter_map(|found| found.mend.as_deref()).any(mend::deploys) {
+            text.push_str(
+                "If a deployment says that there is nothing to do, somebody changed something by hand: \
+                 go back to what was deployed as infra/README.md says (its block \"drift\").\n",
+            );
         }
         text
     }

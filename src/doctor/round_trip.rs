@@ -8,7 +8,7 @@ use super::{Finding, bucket::of, mend, with_sources};
 use crate::{
     bucket::{Bucket, Ping},
     events::{self, Body},
-    queue::{Message, Queue, ReceiptHandle, SqsQueue},
+    queue::{Message, Queue, QueueError, ReceiptHandle, SqsQueue},
 };
 
 const CHECK: &str = "round-trip";
@@ -28,6 +28,13 @@ enum SeenBy {
     Nobody,
 }
 
+/// What did not work, and what mends it.
+#[derive(Debug, PartialEq, Eq)]
+struct Trouble {
+    found: String,
+    mend: String,
+}
+
 /// What was received, by whose it is.
 #[derive(Default)]
 struct Sorted {
@@ -41,8 +48,8 @@ struct Sorted {
 pub(super) async fn travel(bucket: &Bucket, queue: &SqsQueue, wait: Duration, hopeless: bool) -> Finding {
     let ping = Ping::random(bucket.prefix());
     let begun = Instant::now();
-    if let Err(found) = store(bucket, &ping).await {
-        return Finding::failure(CHECK, found, mend::access(&of(bucket)));
+    if let Err(trouble) = store(bucket, &ping).await {
+        return trouble.into();
     }
     let stored = begun.elapsed();
     let begun = Instant::now();
@@ -71,39 +78,74 @@ pub(super) async fn travel(bucket: &Bucket, queue: &SqsQueue, wait: Duration, ho
             "S3 may take a minute: photoshare doctor --wait-secs 120; then look at what stands between bucket and queue \
              (topic subscription, EventBridge rule, key policy), or at an older server that takes the messages",
         ),
-        Err(found) => Finding::failure(CHECK, found, mend::access(&of(bucket))),
+        Err(trouble) => trouble.into(),
     }
 }
 
-async fn store(bucket: &Bucket, ping: &Ping) -> Result<(), String> {
+impl Trouble {
+    /// Something that may pass.
+    fn passing(found: String) -> Self {
+        Self { found, mend: "try again; it is a matter of the network, or of AWS".into() }
+    }
+
+    /// Something that is not allowed, but would be with these parameters.
+    fn refusal(found: String, parameters: &str) -> Self {
+        let mend = format!(
+            "{} (and its KmsKeyArn, where bucket or queue has a key of your own)",
+            mend::access(parameters)
+        );
+        Self { found, mend }
+    }
+
+    fn of_queue(error: &QueueError) -> Self {
+        if error.is_refusal() {
+            Self::refusal(error.to_string(), &mend::from_output("QueueArn"))
+        } else {
+            Self::passing(error.to_string())
+        }
+    }
+}
+
+impl From<Trouble> for Finding {
+    fn from(Trouble { found, mend }: Trouble) -> Self {
+        Self::failure(CHECK, found, mend)
+    }
+}
+
+async fn store(bucket: &Bucket, ping: &Ping) -> Result<(), Trouble> {
     let (url, headers) = bucket.signed_ping(ping, BODY.len() as u64);
     let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build();
-    let mut request = client.map_err(|error| error.to_string())?.put(url).body(BODY);
+    let mut request = client.map_err(|error| Trouble::passing(error.to_string()))?.put(url).body(BODY);
     for (name, value) in headers {
         request = request.header(name, value);
     }
     // The URL is a secret for as long as it lives.
-    let response = request.send().await.map_err(|error| with_sources(&error.without_url()))?;
+    let sent = request.send().await;
+    let response = sent.map_err(|error| Trouble::passing(with_sources(&error.without_url())))?;
     let status = response.status();
     if status.is_success() {
         return Ok(());
     }
     let said = response.text().await.unwrap_or_default();
     let code = said.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
-    Err(format!("the presigned PUT was refused: {status} {}", code.map_or("", |(code, _)| code)))
+    let found = format!("the presigned PUT was refused: {status} {}", code.map_or("", |(code, _)| code));
+    Err(if status.is_server_error() { Trouble::passing(found) } else { Trouble::refusal(found, &of(bucket)) })
 }
 
 /// What is others' comes into sight again, whatever came of looking; what can't be given back does so by
 /// itself a little later.
-async fn look_for(bucket: &Bucket, queue: &SqsQueue, ping: &Ping, wait: Duration) -> Result<SeenBy, String> {
+async fn look_for(bucket: &Bucket, queue: &SqsQueue, ping: &Ping, wait: Duration) -> Result<SeenBy, Trouble> {
     let mut others = Vec::new();
     let seen = look(bucket, queue, ping, wait, &mut others).await;
     match queue.give_back(&others).await {
         0 => seen,
-        left => seen.and(Err(format!(
-            "{left} messages of others could not be given back, and stay hidden for up to {} s",
-            (wait + HIDDEN_BEYOND).as_secs()
-        ))),
+        left => seen.and(Err(Trouble {
+            found: format!("{left} messages of others could not be given back"),
+            mend: format!(
+                "wait: they come into sight again by themselves within {} s",
+                (wait + HIDDEN_BEYOND).as_secs()
+            ),
+        })),
     }
 }
 
@@ -113,10 +155,11 @@ async fn look(
     ping: &Ping,
     wait: Duration,
     others: &mut Vec<ReceiptHandle>,
-) -> Result<SeenBy, String> {
+) -> Result<SeenBy, Trouble> {
     let (begun, server_first) = (Instant::now(), SERVER_FIRST.min(wait / 2));
     while begun.elapsed() < wait {
-        if bucket.is_answered(ping).await.map_err(|error| error.to_string())? {
+        let answered = bucket.is_answered(ping).await;
+        if answered.map_err(|error| Trouble::refusal(error.to_string(), &of(bucket)))? {
             return Ok(SeenBy::Server);
         }
         if begun.elapsed() < server_first {
@@ -124,11 +167,11 @@ async fn look(
             continue;
         }
         let messages = queue.take(Duration::from_secs(1), wait + HIDDEN_BEYOND).await;
-        let sorted = sort(messages.map_err(|error| error.to_string())?, bucket, ping);
+        let sorted = sort(messages.map_err(|error| Trouble::of_queue(&error))?, bucket, ping);
         others.extend(sorted.others);
         // What an earlier doctor left behind is of no use to anybody either.
         if !sorted.doctors.is_empty() {
-            queue.delete(&sorted.doctors).await.map_err(|error| error.to_string())?;
+            queue.delete(&sorted.doctors).await.map_err(|error| Trouble::of_queue(&error))?;
         }
         if sorted.ours_is_there {
             return Ok(SeenBy::Doctor);

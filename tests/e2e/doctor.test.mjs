@@ -294,6 +294,7 @@ describe('operators', { skip: !chosen.includes('serve') }, () => {
     assert.match(elsewhere.queue.mend, /AllowDoctor=true QueueArn=/);
     assert.equal(elsewhere['round-trip'].level, 'failure');
     assert.match(elsewhere['round-trip'].found, /ReceiveMessage/);
+    assert.match(elsewhere['round-trip'].mend, /access\.yaml.* QueueArn=/);
     assert.match((await examine({ AWS_REGION: 'us-west-2' })).bucket.found, /not in us-west-2, which AWS_REGION says/);
   });
 

@@ -10,7 +10,7 @@ from templates import INFRA, NAMES, ROOT, load
 
 # What the tests run, by the file that does.
 RUN = {
-    "test_deploy.py": {"deploy", "settings", "update", "change-set", "delete"},
+    "test_deploy.py": {"deploy", "settings", "update", "change-set", "drift", "delete"},
     "test_access.py": {"access", "key"},
     "test_variants.py": {"topic", "topic-wrapped", "eventbridge", "direct", "kms"},
     "cloud.py": {"output"},

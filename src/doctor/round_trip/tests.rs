@@ -23,7 +23,7 @@ fn event_of(key: &str) -> String {
 
 /// Nobody answers the ping, whose message comes first of several. What was seen, and of which messages
 /// the doctor said that they may come again.
-async fn look(deletes: u16, gives_back: u16) -> (Result<SeenBy, String>, Vec<String>, Sqs) {
+async fn look(deletes: u16, gives_back: u16) -> (Result<SeenBy, Trouble>, Vec<String>, Sqs) {
     let ping = Ping::random(&KeyPrefix::default());
     let ours = event_of(&ping.key());
     let sqs = Sqs::new(move |call| match (call.name.as_str(), call.nth) {
@@ -65,9 +65,9 @@ async fn the_others_of_the_batch_come_into_sight_again() {
 #[tokio::test(start_paused = true)]
 async fn they_do_whatever_else_fails() {
     let (seen, given_back, _) = look(500, 200).await;
-    assert!(seen.unwrap_err().contains("DeleteMessageBatch"));
+    assert!(seen.unwrap_err().found.contains("DeleteMessageBatch"));
     assert_eq!(given_back, ["early", "photo", "late"]);
     let (seen, tried, _) = look(200, 500).await;
-    assert!(seen.unwrap_err().starts_with("1 messages of others"));
+    assert!(seen.unwrap_err().found.starts_with("1 messages of others"));
     assert_eq!(tried, ["early", "photo", "late"]);
 }
