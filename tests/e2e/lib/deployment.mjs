@@ -15,6 +15,11 @@ import { Wire } from './wire.mjs';
  * had asked for when it ended may be among them: the queue answered to nobody.
  */
 export const SETTLE_MS = 150_000;
+/**
+ * What one receive brings. A log that dies may have taken and told so many without having answered the
+ * poller; they come again, and the log that comes back without them can't know.
+ */
+const IN_HAND = 10;
 const row = (cells) => `| ${cells.join(' | ')} |`;
 const rows = [];
 
@@ -177,7 +182,8 @@ export class Deployment {
         problems.push(`follower ${i} was told ${told.length} of ${wanted.length} in the log, first difference at ${told.findIndex((story, n) => story !== wanted[n])}`);
       }
       if (!mayLoseTheLog && follower.restarts.length > 0) problems.push(`follower ${i} was told ${follower.restarts.length} times that the log was lost`);
-      if (follower.duplicates > 0) problems.push(`follower ${i} was told ${follower.duplicates} twice`);
+      if (follower.duplicatesOfOneLog > 0) problems.push(`follower ${i} was told ${follower.duplicatesOfOneLog} twice`);
+      if (follower.duplicates > IN_HAND) problems.push(`follower ${i} was told ${follower.duplicates} twice, by two logs`);
     }
     const lost = this.followers.map((follower) => bucket.filter((key) => !follower.shown.has(key)).length);
     const each = (values) => (new Set(values).size === 1 ? `${values.length} × ${values[0]}` : values.join(', '));

@@ -5,6 +5,11 @@ import { io } from 'socket.io-client';
 import { listPhotos } from './photos.mjs';
 import { within } from './wait.mjs';
 
+function repeated(told) {
+  const stories = told.map(Follower.storyOf);
+  return stories.length - new Set(stories).size;
+}
+
 export class Follower {
   /** Every event told, in order, each time it was told. */
   told = [];
@@ -46,9 +51,15 @@ export class Follower {
   /** A string for each event: the same one, if it is told again. */
   static storyOf = ({ event, data }) => `${event} ${data.key} ${data.sequencer}`;
 
+  /** How many events it was told again, of all. */
   get duplicates() {
-    const stories = this.told.map(Follower.storyOf);
-    return stories.length - new Set(stories).size;
+    return repeated(this.told);
+  }
+
+  /** How many events it was told again by one and the same log. */
+  get duplicatesOfOneLog() {
+    const begins = [0, ...this.restarts.map(({ told }) => told)];
+    return begins.reduce((sum, begin, i) => sum + repeated(this.told.slice(begin, begins[i + 1])), 0);
   }
 
   /** What it was told since the log last began anew for it. */
