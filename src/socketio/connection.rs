@@ -13,7 +13,7 @@ use super::{
     Context, SocketRef,
     adapter::Direct,
     mailbox::Mailbox,
-    outgoing::{Outgoing, refused},
+    outgoing::{Outgoing, encoded, refused},
     request::{Join, Letter, Reply, Request},
     transport,
 };
@@ -282,10 +282,10 @@ impl Connection {
 
     /// Sends by the request's callback, waiting for room.
     async fn reply<T: Serialize>(&self, reply: &Reply, answer: &T) -> Result<(), Refused> {
-        let encoded = serde_json::value::to_raw_value(answer).map_err(|_| Refused::Gone)?;
+        let encoded = encoded(answer)?;
         let send = || {
             let Some(sender) = reply.sender() else { return Ok(()) };
-            self.outgoing.may_send()?;
+            self.outgoing.may_send(encoded.get().len())?;
             sender.send(&*encoded).map_err(|error| refused(&error))
         };
         self.when_there_is_room(send).await
@@ -293,8 +293,8 @@ impl Connection {
 
     /// Sends an event, waiting for room.
     async fn emit<T: Serialize>(&self, event: &str, data: &T) -> Result<(), Refused> {
-        let encoded = serde_json::value::to_raw_value(data).map_err(|_| Refused::Gone)?;
-        self.when_there_is_room(|| self.outgoing.emit(event, &*encoded)).await
+        let encoded = encoded(data)?;
+        self.when_there_is_room(|| self.outgoing.emit(event, &encoded)).await
     }
 
     async fn when_there_is_room(&self, mut send: impl FnMut() -> Result<(), Refused>) -> Result<(), Refused> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use socketioxide::{SendError, SocketError, TransportType};
 
 use super::{SocketRef, adapter::Direct, transport, upgrade::Polls};
@@ -31,19 +32,24 @@ impl Outgoing {
         Self { socket, showcase, base, direct, polls }
     }
 
-    /// Whether something may be sent: nothing while the session goes from polling to a WebSocket.
-    pub(super) fn may_send(&self) -> Result<(), Refused> {
+    /// Whether a packet of so many bytes may be sent: none while the session goes from polling to a WebSocket.
+    pub(super) fn may_send(&self, bytes: usize) -> Result<(), Refused> {
         let Some(polls) = &self.polls else { return Ok(()) };
         let may = self.socket.transport_type() != TransportType::Polling
-            || !transport::is_moving(&self.socket) && polls.may_carry();
+            || !transport::is_moving(&self.socket) && polls.may_carry(bytes);
         if may { Ok(()) } else { Err(Refused::Full) }
     }
 
     /// Sends, if there is room.
-    pub(super) fn emit<T: Serialize + ?Sized>(&self, event: &str, data: &T) -> Result<(), Refused> {
-        self.may_send()?;
+    pub(super) fn emit(&self, event: &str, data: &RawValue) -> Result<(), Refused> {
+        self.may_send(event.len() + data.get().len())?;
         self.socket.emit(event, data).map_err(|error| refused(&error))
     }
+}
+
+/// What is sent of `data`.
+pub(super) fn encoded<T: Serialize>(data: &T) -> Result<Box<RawValue>, Refused> {
+    serde_json::value::to_raw_value(data).map_err(|_| Refused::Gone)
 }
 
 /// Whether trying again may help.
@@ -69,17 +75,18 @@ impl Subscriber for Outgoing {
         entries: &mut dyn Iterator<Item = &Entry>,
         position: &mut Cursor,
     ) -> Result<(), Refused> {
-        self.may_send()?;
         let mut showing = self.showcase.open(&self.base, Timestamp::now());
         for entry in entries {
-            self.direct.send(self.socket.id, showing.show(entry).packet.clone())?;
+            let packet = showing.show(entry).packet.clone();
+            self.may_send(packet.len())?;
+            self.direct.send(self.socket.id, packet)?;
             *position = entry.cursor;
         }
         Ok(())
     }
 
     fn lost(&self, feed: &FeedId, end: Cursor) -> Result<(), Refused> {
-        self.emit("joined", &JoinAnswer::anew(feed.clone(), end))
+        self.emit("joined", &encoded(&JoinAnswer::anew(feed.clone(), end))?)
     }
 
     fn cut(&self) {
