@@ -182,8 +182,8 @@ export class Deployment {
         problems.push(`follower ${i} was told ${told.length} of ${wanted.length} in the log, first difference at ${told.findIndex((story, n) => story !== wanted[n])}`);
       }
       if (!mayLoseTheLog && follower.restarts.length > 0) problems.push(`follower ${i} was told ${follower.restarts.length} times that the log was lost`);
-      if (follower.duplicatesOfOneLog > 0) problems.push(`follower ${i} was told ${follower.duplicatesOfOneLog} twice`);
-      if (follower.duplicates > IN_HAND) problems.push(`follower ${i} was told ${follower.duplicates} twice, by two logs`);
+      const duplicates = follower.duplicatesBeyond(mayLoseTheLog ? IN_HAND : 0);
+      if (duplicates > 0) problems.push(`follower ${i} was told ${duplicates} twice`);
     }
     const lost = this.followers.map((follower) => bucket.filter((key) => !follower.shown.has(key)).length);
     const each = (values) => (new Set(values).size === 1 ? `${values.length} × ${values[0]}` : values.join(', '));

@@ -5,11 +5,6 @@ import { io } from 'socket.io-client';
 import { listPhotos } from './photos.mjs';
 import { within } from './wait.mjs';
 
-function repeated(told) {
-  const stories = told.map(Follower.storyOf);
-  return stories.length - new Set(stories).size;
-}
-
 export class Follower {
   /** Every event told, in order, each time it was told. */
   told = [];
@@ -53,13 +48,22 @@ export class Follower {
 
   /** How many events it was told again, of all. */
   get duplicates() {
-    return repeated(this.told);
+    const stories = this.told.map(Follower.storyOf);
+    return stories.length - new Set(stories).size;
   }
 
-  /** How many events it was told again by one and the same log. */
-  get duplicatesOfOneLog() {
-    const begins = [0, ...this.restarts.map(({ told }) => told)];
-    return begins.reduce((sum, begin, i) => sum + repeated(this.told.slice(begin, begins[i + 1])), 0);
+  /** How many it was told again, but for the last `forgotten` before each loss of the log, told once more after it. */
+  duplicatesBeyond(forgotten) {
+    const losses = this.restarts.map(({ told }) => told);
+    const mayComeAgain = (index) => losses.some((loss) => index >= loss - forgotten && index < loss);
+    const last = new Map();
+    return this.told.filter((event, index) => {
+      const story = Follower.storyOf(event);
+      const before = last.get(story);
+      last.set(story, index);
+      const byOneLog = !losses.some((loss) => loss > before && loss <= index);
+      return before !== undefined && (byOneLog || !mayComeAgain(before));
+    }).length;
   }
 
   /** What it was told since the log last began anew for it. */
