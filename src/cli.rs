@@ -1,4 +1,4 @@
-//! The program: reads the command line, judges it, runs, and says how it ended.
+//! The command line: parses and validates the arguments, runs the command, and returns its exit code.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -8,15 +8,19 @@ use secrecy::ExposeSecret;
 
 use crate::{
     app, auth,
-    config::{self, Aws, Cli, Command, Dev, Doctor, DoctorArgs, Mistakes, Poll, Serve, Token},
+    config::{
+        self, AwsConfig, Cli, Command, ConfigErrors, DevConfig, DoctorArgs, DoctorConfig, PollConfig,
+        RedriveArgs, ServeConfig, TokenArgs, TokenConfig,
+    },
     doctor,
     queue::SqsQueue,
     redrive, telemetry,
 };
 
-/// The command line can't be read: `EX_USAGE` of sysexits.h. Clap's own 2 is a failure that the doctor found.
+/// Invalid command line: `EX_USAGE` of sysexits.h. Clap's own code is 2, which is the doctor's code for a
+/// failed check.
 const EXIT_USAGE: u8 = 64;
-/// The configuration is wrong: `EX_CONFIG` of sysexits.h.
+/// Invalid configuration: `EX_CONFIG` of sysexits.h.
 const EXIT_CONFIG: u8 = 78;
 
 /// Runs `photoshare`.
@@ -24,83 +28,84 @@ const EXIT_CONFIG: u8 = 78;
 pub fn main() -> ExitCode {
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
-        Err(said) => return say(&said),
+        Err(error) => return print_clap_error(&error),
     };
     match run(command) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("photoshare: {error:#}");
-            let config = error.downcast_ref::<Mistakes>().is_some();
-            if config { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
+            let invalid = error.downcast_ref::<ConfigErrors>().is_some();
+            if invalid { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
         }
     }
 }
 
-/// Help and version were asked for; all else is a mistake.
-fn say(said: &clap::Error) -> ExitCode {
-    // Nobody is left to be told that nobody listens.
-    let _ = said.print();
-    if said.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
+/// Prints what clap returns as an error: `--help` and `--version`, which succeed, and usage errors.
+fn print_clap_error(error: &clap::Error) -> ExitCode {
+    // A closed standard output can't be reported anywhere.
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Dev(args) => {
-            let dev = Dev::judge(&args)?;
-            let metrics = telemetry::init(dev.common.log_format)?;
-            on_one_thread(app::dev(dev, metrics)).map(|()| ExitCode::SUCCESS)
+            let config = DevConfig::validate(&args)?;
+            let metrics = telemetry::init(config.common.log_format)?;
+            block_on(app::dev(config, metrics))?;
         }
         Command::Serve(args) => {
-            let serve = Serve::judge(&args)?;
-            let metrics = telemetry::init(serve.common.log_format)?;
-            on_one_thread(app::serve(serve, metrics)).map(|()| ExitCode::SUCCESS)
+            let config = ServeConfig::validate(&args)?;
+            let metrics = telemetry::init(config.common.log_format)?;
+            block_on(app::serve(config, metrics))?;
         }
         Command::Poll(args) => {
-            let poll = Poll::judge(&args)?;
-            // Counted all the same; nothing is served to read it from.
-            let metrics = telemetry::init(poll.common.log_format)?;
-            on_one_thread(app::poll(poll, metrics)).map(|()| ExitCode::SUCCESS)
+            let config = PollConfig::validate(&args)?;
+            let metrics = telemetry::init(config.common.log_format)?;
+            block_on(app::poll(config, metrics))?;
         }
-        Command::Doctor(args) => on_one_thread(examine(&args)),
-        Command::Redrive(args) => {
-            let aws = config::redrive(&args)?;
-            on_one_thread(async {
-                let sdk = app::aws_sdk(&aws).await;
-                let queue = SqsQueue::new(&sdk, aws.queue_url.clone(), Duration::from_secs(20));
-                redrive::redrive(&queue, args.dry_run).await
-            })
-            .map(|()| ExitCode::SUCCESS)
-        }
-        Command::Token(args) => {
-            let Token { secret, order } = Token::judge(&args)?;
-            let token = auth::mint(&secret, &order, Timestamp::now())?;
-            println!("{}", token.expose_secret());
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Doctor(args) => return block_on(run_doctor(&args)),
+        Command::Redrive(args) => block_on(run_redrive(&args))?,
+        Command::Token(args) => print_token(&args)?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
-/// The exit code is the worst that was found.
-async fn examine(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
-    let Doctor { aws, redis, origins, wait } = Doctor::judge(args)?;
-    let sdk = app::aws_sdk(&aws).await;
-    let Aws { bucket, prefix, queue_url, .. } = aws;
-    let subject = doctor::Subject { bucket, prefix, queue_url, origins, redis, wait };
-    let report = doctor::examine(&sdk, &subject).await;
+/// Prints the report. The exit code is the level of the worst finding.
+async fn run_doctor(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
+    let DoctorConfig { aws, redis, origins, event_timeout } = DoctorConfig::validate(args)?;
+    let sdk = app::load_aws_sdk(&aws).await;
+    let AwsConfig { bucket, prefix, queue_url, .. } = aws;
+    let deployment = doctor::Deployment { bucket, prefix, queue_url, origins, redis, event_timeout };
+    let report = doctor::check_deployment(&sdk, &deployment).await;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
-        print!("{}", report.text());
+        print!("{}", report.to_text());
     }
-    Ok(ExitCode::from(report.worst() as u8))
+    Ok(ExitCode::from(report.worst_level() as u8))
 }
 
-/// One thread does it all: what it does is wait and copy, and without locks to fight over it does more
-/// of it than two would. More cores are used by more processes.
-fn on_one_thread<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+async fn run_redrive(args: &RedriveArgs) -> anyhow::Result<()> {
+    let aws = config::validate_redrive(args)?;
+    let sdk = app::load_aws_sdk(&aws).await;
+    let queue = SqsQueue::new(&sdk, aws.queue_url, Duration::from_secs(20));
+    redrive::redrive(&queue, args.dry_run).await
+}
+
+fn print_token(args: &TokenArgs) -> anyhow::Result<()> {
+    let TokenConfig { secret, spec } = TokenConfig::validate(args)?;
+    let token = auth::sign_token(&secret, &spec, Timestamp::now())?;
+    println!("{}", token.expose_secret());
+    Ok(())
+}
+
+/// Runs `future` on a current-thread runtime. The server waits for I/O and copies bytes: one thread does that
+/// faster than two that contend for locks. A deployment uses more cores by running more processes.
+fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let done = runtime.block_on(work);
-    // What is done is done: a look-up of a name that nobody answers would hold up the end for as long.
+    let result = runtime.block_on(future);
+    // Dropping the runtime waits for blocking tasks: a DNS query without an answer would delay the exit.
     runtime.shutdown_background();
-    done
+    result
 }

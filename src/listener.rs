@@ -1,7 +1,7 @@
-//! Accepts connections, each with a way to end it from outside.
+//! Accepts TCP connections that can be aborted from outside.
 //!
-//! A peer that stops reading leaves its writer waiting for ever, out of reach of time-outs further up.
-//! Cutting the stream below it frees everything above.
+//! While a peer does not read, a write to it stays pending, out of reach of the timeouts of the protocols
+//! above. Aborting the stream fails the pending read and write, and so ends everything above it.
 
 use std::{
     io,
@@ -20,62 +20,63 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// What the kernel may hold for one that does not read.
-const SEND_BUFFER: usize = 64 * 1024;
-/// A peer that acknowledges nothing for so long is gone. Longer than a phone's gap in a tunnel.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
-/// A peer that has been silent for so long is asked whether it is still there. One may have vanished between
-/// two requests, when nothing is written to it.
-const SILENT: Duration = Duration::from_mins(1);
-/// It is asked again after this.
-const PROBE: Duration = Duration::from_secs(15);
-/// It is gone if it did not answer so often.
-const PROBES: u32 = 4;
-/// Writes to a peer that is gone of which nobody above is told: the answer that makes a connection a
-/// WebSocket, Engine.IO's first word on it, and one more.
-const UNTOLD: u8 = 3;
+/// Kernel send buffer, in bytes: what the kernel holds for a peer that does not read.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// Time after which the kernel closes a connection whose peer acknowledges nothing (`TCP_USER_TIMEOUT`).
+/// Longer than a phone's gap in a tunnel.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Idle time before the first TCP keep-alive probe. Between two requests nothing is written to a peer, so
+/// that only a probe finds out that it has disappeared.
+const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
+/// Time between two keep-alive probes.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Unanswered keep-alive probes after which the kernel closes the connection.
+const KEEPALIVE_PROBES: u32 = 4;
+/// Failed writes that a stream reports as successful, see [`AbortableStream::ignore_write_error`]: the
+/// response `101 Switching Protocols`, the Engine.IO open packet, and one more.
+const MAX_IGNORED_WRITE_ERRORS: u8 = 3;
 
 /// Listens for TCP connections.
 #[derive(Debug)]
 pub struct Listener {
-    /// Where.
+    /// The listening socket.
     pub socket: TcpListener,
-    /// Ends every connection when it is cancelled.
-    pub cut_all: CancellationToken,
+    /// Aborts every connection when it is cancelled.
+    pub abort_all: CancellationToken,
 }
 
-/// Who is at the other end of a connection.
+/// The remote end of a connection.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// The address that the connection comes from (a proxy's, behind one).
+    /// Remote address of the connection; behind a proxy, the proxy's.
     pub address: SocketAddr,
-    /// Ends the connection when it is cancelled.
-    pub cut: Arc<CancellationToken>,
+    /// Aborts the connection when it is cancelled.
+    pub abort: Arc<CancellationToken>,
 }
 
-/// A stream that can be cut.
+/// A TCP stream that can be aborted.
 #[derive(Debug)]
-pub struct Severable {
+pub struct AbortableStream {
     stream: TcpStream,
     peer: Peer,
-    /// What is left of [`UNTOLD`].
-    untold: u8,
-    // One each, since reader and writer wait in different tasks.
-    cut_read: Pin<Box<WaitForCancellationFutureOwned>>,
-    cut_write: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// What is left of [`MAX_IGNORED_WRITE_ERRORS`].
+    ignorable_write_errors: u8,
+    // One each: reader and writer wait in different tasks, and a future keeps only the latest waker.
+    read_aborted: Pin<Box<WaitForCancellationFutureOwned>>,
+    write_aborted: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl axum::serve::Listener for Listener {
-    type Io = Severable;
+    type Io = AbortableStream;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Severable, SocketAddr) {
+    async fn accept(&mut self) -> (AbortableStream, SocketAddr) {
         let (stream, address) = axum::serve::Listener::accept(&mut self.socket).await;
         if let Err(error) = set_options(&stream) {
-            // The peer may be gone already; reading will tell.
-            tracing::debug!(%error, "socket options");
+            // The peer may have disconnected already; then the first read fails.
+            tracing::debug!(%error, "failed to set socket options");
         }
-        (Severable::new(stream, address, self.cut_all.child_token()), address)
+        (AbortableStream::new(stream, address, self.abort_all.child_token()), address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -89,79 +90,91 @@ impl Connected<IncomingStream<'_, Listener>> for Peer {
     }
 }
 
-impl Severable {
-    fn new(stream: TcpStream, address: SocketAddr, cut: CancellationToken) -> Self {
-        let cut = Arc::new(cut);
+impl AbortableStream {
+    fn new(stream: TcpStream, address: SocketAddr, abort: CancellationToken) -> Self {
+        let abort = Arc::new(abort);
         Self {
             stream,
-            untold: UNTOLD,
-            cut_read: Box::pin((*cut).clone().cancelled_owned()),
-            cut_write: Box::pin((*cut).clone().cancelled_owned()),
-            peer: Peer { address, cut },
+            ignorable_write_errors: MAX_IGNORED_WRITE_ERRORS,
+            read_aborted: Box::pin((*abort).clone().cancelled_owned()),
+            write_aborted: Box::pin((*abort).clone().cancelled_owned()),
+            peer: Peer { address, abort },
         }
     }
 
-    fn stream(self: Pin<&mut Self>) -> Pin<&mut TcpStream> {
+    fn tcp_stream(self: Pin<&mut Self>) -> Pin<&mut TcpStream> {
         Pin::new(&mut self.get_mut().stream)
     }
 
-    /// Leaves it to the reader to notice that the peer is gone: engineioxide keeps the session of a WebSocket
-    /// whose very first write fails for ever. But not for long: hyper does not read on while it answers a
-    /// client that sent something after its request.
-    fn or_untold(&mut self, written: Poll<io::Result<usize>>, all: usize) -> Poll<io::Result<usize>> {
-        match written {
-            Poll::Ready(Err(_)) if self.untold > 0 => {
-                self.untold -= 1;
-                Poll::Ready(Ok(all))
+    /// Reports the first failed writes as successful, so that it is the reader that finds the connection
+    /// closed.
+    ///
+    /// engineioxide never drops the session of a WebSocket whose very first write fails. The number is
+    /// limited, since the reader does not always find out: hyper does not read while it responds to a client
+    /// that sent something after its request.
+    fn ignore_write_error(
+        &mut self,
+        result: Poll<io::Result<usize>>,
+        bytes: usize,
+    ) -> Poll<io::Result<usize>> {
+        match result {
+            Poll::Ready(Err(_)) if self.ignorable_write_errors > 0 => {
+                self.ignorable_write_errors -= 1;
+                Poll::Ready(Ok(bytes))
             }
-            written => written,
+            result => result,
         }
     }
 }
 
-/// Waits for the cut beside the stream. What the stream does at once is not asked about: it is the one that
-/// waits whom nobody else can reach, and whoever is cut waits for its peer's next word at least.
-fn unless_cut<T>(
-    done: Poll<io::Result<T>>,
-    cut: &mut Pin<Box<WaitForCancellationFutureOwned>>,
+/// Fails a pending operation when the stream is aborted.
+///
+/// An operation that is ready passes without a check, which saves one on each write. The abort still takes
+/// effect: every connection waits for its peer at some point, if only for the next read.
+fn fail_if_aborted<T>(
+    result: Poll<io::Result<T>>,
+    aborted: &mut Pin<Box<WaitForCancellationFutureOwned>>,
     context: &mut Context<'_>,
 ) -> Poll<io::Result<T>> {
-    match done {
-        Poll::Pending if cut.as_mut().poll(context).is_ready() => {
+    match result {
+        Poll::Pending if aborted.as_mut().poll(context).is_ready() => {
             Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
         }
-        done => done,
+        result => result,
     }
 }
 
 fn set_options(stream: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
-    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.set_tcp_keepalive(
-        &TcpKeepalive::new().with_time(SILENT).with_interval(PROBE).with_retries(PROBES),
+        &TcpKeepalive::new()
+            .with_time(KEEPALIVE_IDLE)
+            .with_interval(KEEPALIVE_INTERVAL)
+            .with_retries(KEEPALIVE_PROBES),
     )?;
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     Ok(())
 }
 
-impl AsyncRead for Severable {
+impl AsyncRead for AbortableStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = self.as_mut().stream().poll_read(cx, buf);
-        unless_cut(read, &mut self.cut_read, cx)
+        let result = self.as_mut().tcp_stream().poll_read(cx, buf);
+        fail_if_aborted(result, &mut self.read_aborted, cx)
     }
 }
 
-impl AsyncWrite for Severable {
+impl AsyncWrite for AbortableStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = self.as_mut().stream().poll_write(cx, buf);
-        let written = self.or_untold(written, buf.len());
-        unless_cut(written, &mut self.cut_write, cx)
+        let result = self.as_mut().tcp_stream().poll_write(cx, buf);
+        let result = self.ignore_write_error(result, buf.len());
+        fail_if_aborted(result, &mut self.write_aborted, cx)
     }
 
     fn poll_write_vectored(
@@ -169,9 +182,9 @@ impl AsyncWrite for Severable {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = self.as_mut().stream().poll_write_vectored(cx, bufs);
-        let written = self.or_untold(written, bufs.iter().map(|buf| buf.len()).sum());
-        unless_cut(written, &mut self.cut_write, cx)
+        let result = self.as_mut().tcp_stream().poll_write_vectored(cx, bufs);
+        let result = self.ignore_write_error(result, bufs.iter().map(|buf| buf.len()).sum());
+        fail_if_aborted(result, &mut self.write_aborted, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -179,10 +192,10 @@ impl AsyncWrite for Severable {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_flush(cx)
+        self.tcp_stream().poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_shutdown(cx)
+        self.tcp_stream().poll_shutdown(cx)
     }
 }

@@ -1,4 +1,4 @@
-//! The `photoshare` program.
+//! Entry point of the `photoshare` program.
 
 use std::process::ExitCode;
 

@@ -1,143 +1,161 @@
-//! `photoshare redrive`: brings back what was given up, or says why it was.
+//! `photoshare redrive`: moves messages from the dead-letter queue back to the queue, or explains why they
+//! are unreadable.
 
 use std::{collections::HashSet, time::Duration};
 
 use anyhow::Context as _;
 
 use crate::{
-    events::{self, Body},
-    queue::{Queue, ReceiptHandle, SqsQueue},
+    events::{self, MessageBody},
+    queue::{MessageMove, Queue, ReceiptHandle, SqsQueue},
 };
 
-/// What is looked at is hidden for as long as looking at all of it may take.
-const HIDDEN: Duration = Duration::from_mins(2);
-/// A receive that waits asks all of SQS's servers, one that does not may miss some.
-const WAIT: Duration = Duration::from_secs(1);
-const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
-const DELETE_TRIES: usize = 3;
+/// How long a dry run hides the messages that it has read. Long enough to read the whole queue, so that no
+/// message is received twice.
+const VISIBILITY_TIMEOUT: Duration = Duration::from_mins(2);
+/// A long poll queries all servers of SQS; a short poll queries a subset and may miss messages.
+const LONG_POLL_TIMEOUT: Duration = Duration::from_secs(1);
+const MOVE_POLL_INTERVAL: Duration = Duration::from_secs(2);
+const MAX_DELETE_ATTEMPTS: usize = 3;
 
-/// What came of carrying messages over by hand.
+/// The result of sending messages back one by one.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Carried {
-    /// Sent and deleted.
+struct TransferResult {
+    /// Sent back, and deleted from the dead-letter queue.
     moved: usize,
-    /// Sent, and still in the dead-letter queue as well.
-    left: usize,
+    /// Sent back, but still in the dead-letter queue as well.
+    not_deleted: usize,
 }
 
-/// Moves the dead letters of `queue` back to it; a dry run moves nothing and says what each one is.
+/// Moves the messages of the dead-letter queue back to `queue`. A dry run moves nothing, and prints for each
+/// message why it is unreadable.
 ///
 /// # Errors
-/// When there is no dead-letter queue, or it can't be read or moved.
+/// When there is no dead-letter queue, or a call to SQS fails.
 pub async fn redrive(queue: &SqsQueue, dry_run: bool) -> anyhow::Result<()> {
-    let (arn, _) = queue.settings().await?.dead_letters().context("the queue has no dead-letter queue")?;
-    let dead = queue.other(&arn).await?;
+    let (arn, _) = queue
+        .fetch_attributes()
+        .await?
+        .redrive_policy()
+        .context("the queue has no dead-letter queue (RedrivePolicy)")?;
+    let dead_letter_queue = queue.connect_to(&arn).await?;
     if dry_run {
-        return explain(&dead).await;
+        return explain_messages(&dead_letter_queue).await;
     }
-    if let Some(task) = queue.start_move(&arn).await? {
-        return follow(&dead, &arn, &task).await;
+    if let Some(task) = queue.start_message_move(&arn).await? {
+        return wait_for_move(&dead_letter_queue, &arn, &task).await;
     }
-    let Carried { moved, left } = carry(&dead, queue).await?;
+    let TransferResult { moved, not_deleted } = transfer_messages(&dead_letter_queue, queue).await?;
     println!("{moved} messages moved back");
-    anyhow::ensure!(left == 0, "{left} messages were sent back, but could not be deleted: run it again");
+    anyhow::ensure!(
+        not_deleted == 0,
+        "{not_deleted} messages were sent back, but not deleted from the dead-letter queue: run it again"
+    );
     Ok(())
 }
 
-/// SQS moves by itself; this waits for its end.
-async fn follow(dead: &SqsQueue, arn: &str, task: &str) -> anyhow::Result<()> {
+/// Waits until SQS has finished the move.
+async fn wait_for_move(dead_letter_queue: &SqsQueue, arn: &str, task: &str) -> anyhow::Result<()> {
     loop {
-        let (status, moved, why) = dead.move_of(arn, task).await?;
+        let MessageMove { status, moved, failure_reason } =
+            dead_letter_queue.fetch_message_move(arn, task).await?;
         match status.as_str() {
-            "RUNNING" | "CANCELLING" => tokio::time::sleep(BETWEEN_LOOKS).await,
+            "RUNNING" | "CANCELLING" => tokio::time::sleep(MOVE_POLL_INTERVAL).await,
             "COMPLETED" => {
                 println!("{moved} messages moved back");
                 return Ok(());
             }
-            _ => anyhow::bail!("SQS ended the move as {status} after {moved} messages: {why}"),
+            _ => anyhow::bail!(
+                "SQS ended the move with status {status} after {moved} messages: {failure_reason}"
+            ),
         }
     }
 }
 
-/// Each message is sent before it is deleted: killed in between, it is there twice, and told once.
-async fn carry(dead: &SqsQueue, to: &SqsQueue) -> anyhow::Result<Carried> {
-    let mut carried = Carried::default();
+/// Sends each message back, then deletes it. The order matters: after a crash in between the message is in
+/// both queues, and the feed log drops the records of the second one as duplicates.
+async fn transfer_messages(dead_letter_queue: &SqsQueue, queue: &SqsQueue) -> anyhow::Result<TransferResult> {
+    let mut result = TransferResult::default();
     loop {
-        let messages = dead.take(WAIT, HIDDEN).await?;
+        let messages = dead_letter_queue.receive_with(LONG_POLL_TIMEOUT, VISIBILITY_TIMEOUT).await?;
         if messages.is_empty() {
-            return Ok(carried);
+            return Ok(result);
         }
         for message in messages {
-            to.send(&message.body).await?;
-            if delete(dead, message.receipt).await? {
-                carried.moved += 1;
+            queue.send(&message.body).await?;
+            if delete_with_retries(dead_letter_queue, message.receipt).await? {
+                result.moved += 1;
             } else {
-                carried.left += 1;
+                result.not_deleted += 1;
             }
         }
     }
 }
 
-/// Whether it is gone in the end.
-async fn delete(dead: &SqsQueue, receipt: ReceiptHandle) -> anyhow::Result<bool> {
-    let mut left = vec![receipt];
-    for _ in 0..DELETE_TRIES {
-        left = dead.delete(&left).await?;
-        if left.is_empty() {
+/// Returns whether the message was deleted.
+async fn delete_with_retries(dead_letter_queue: &SqsQueue, receipt: ReceiptHandle) -> anyhow::Result<bool> {
+    let mut remaining = vec![receipt];
+    for _ in 0..MAX_DELETE_ATTEMPTS {
+        remaining = dead_letter_queue.delete(&remaining).await?;
+        if remaining.is_empty() {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-async fn explain(dead: &SqsQueue) -> anyhow::Result<()> {
-    let mut taken = Vec::new();
-    let explained = explain_each(dead, &mut taken).await;
-    // What can't be given back comes into sight by itself.
-    dead.give_back(&taken).await;
-    println!("{} messages would be moved back", explained?);
+async fn explain_messages(dead_letter_queue: &SqsQueue) -> anyhow::Result<()> {
+    let mut receipts = Vec::new();
+    let count = print_messages(dead_letter_queue, &mut receipts).await;
+    // Also after an error. A failed release needs no report: the message becomes visible by itself.
+    dead_letter_queue.release(&receipts).await;
+    println!("{} messages would be moved back", count?);
     Ok(())
 }
 
-/// How many there are. Only their receipts are kept: a queue may hold more than fits into memory.
-async fn explain_each(dead: &SqsQueue, taken: &mut Vec<ReceiptHandle>) -> anyhow::Result<usize> {
-    let mut known = HashSet::new();
+/// Prints a line for each message, and returns their number. Receipt handles are added to `receipts`. The
+/// bodies are not kept: a queue may hold more than fits into memory.
+async fn print_messages(
+    dead_letter_queue: &SqsQueue,
+    receipts: &mut Vec<ReceiptHandle>,
+) -> anyhow::Result<usize> {
+    let mut seen = HashSet::new();
     loop {
-        let messages = dead.take(WAIT, HIDDEN).await?;
-        // One that comes again was looked at for too long: all of it has been seen.
-        let seen_all = messages.is_empty() || messages.iter().any(|message| known.contains(&message.id));
+        let messages = dead_letter_queue.receive_with(LONG_POLL_TIMEOUT, VISIBILITY_TIMEOUT).await?;
+        // A message that was received before has become visible again: the whole queue has been read.
+        let is_complete = messages.is_empty() || messages.iter().any(|message| seen.contains(&message.id));
         for message in messages {
-            if known.insert(message.id.clone()) {
+            if seen.insert(message.id.clone()) {
                 println!(
                     "{} received {} times: {}",
                     message.id,
                     message.receive_count,
-                    reason(&message.body)
+                    describe_message(&message.body)
                 );
             }
-            taken.push(message.receipt);
+            receipts.push(message.receipt);
         }
-        if seen_all {
-            return Ok(known.len());
+        if is_complete {
+            return Ok(seen.len());
         }
     }
 }
 
-/// Why a message was given up; never its text.
-fn reason(body: &str) -> String {
-    let records = match events::parse(body) {
+/// Describes why a message is unreadable, without quoting it.
+fn describe_message(body: &str) -> String {
+    let records = match events::parse_body(body) {
         Err(error) => return error.to_string(),
-        Ok(Body::TestEvent) => return "readable: S3's test event".into(),
-        Ok(Body::Records(records)) => records,
+        Ok(MessageBody::TestEvent) => return "readable: the test event of S3".into(),
+        Ok(MessageBody::Records(records)) => records,
     };
-    let wrong = records.iter().enumerate().filter_map(|(at, record)| {
-        record.as_ref().err().map(|error| format!("record {} of {}: {error}", at + 1, records.len()))
+    let errors = records.iter().enumerate().filter_map(|(index, record)| {
+        record.as_ref().err().map(|error| format!("record {} of {}: {error}", index + 1, records.len()))
     });
-    let wrong: Vec<_> = wrong.collect();
-    if wrong.is_empty() {
-        "readable: the log or the bucket was away for too long".into()
+    let errors: Vec<_> = errors.collect();
+    if errors.is_empty() {
+        "readable: the feed log or the bucket was probably unavailable for too long".into()
     } else {
-        wrong.join("; ")
+        errors.join("; ")
     }
 }
 

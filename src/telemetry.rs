@@ -1,7 +1,7 @@
 //! Logs and metrics.
 //!
-//! Logs are events with fields; they go to standard error. Nothing that lets anybody in is logged: no
-//! signed URL, no token, no receipt handle, no message body.
+//! Log lines are structured events on standard error. They never contain credentials: no signed URL, no
+//! token, no receipt handle, no message body.
 
 use std::io::IsTerminal;
 
@@ -16,21 +16,25 @@ use tracing_subscriber::{
 
 use crate::config::LogFormat;
 
-/// Our own events. Vendors' crates are heard from WARN up, whatever `RUST_LOG` says: below that they write
-/// whole requests, signatures included.
-const OURS: &str = "photoshare";
+/// Target prefix of this crate's events. Dependencies log at WARN and above only, whatever `RUST_LOG` says:
+/// below WARN they write whole requests, signatures included.
+const OWN_TARGET_PREFIX: &str = "photoshare";
 
-/// Begins to log and to count. Once in a process.
+/// Installs the global log subscriber and metrics recorder. `RUST_LOG` selects the level; the default is
+/// `info`.
 ///
 /// # Errors
-/// When it was done already.
+/// When `RUST_LOG` is invalid, or when the process has called this before.
 pub fn init(format: LogFormat) -> anyhow::Result<PrometheusHandle> {
-    let said = std::env::var("RUST_LOG").unwrap_or_default();
-    let said = if said.is_empty() { "info".to_owned() } else { said };
-    let discreet = filter_fn(|about| about.target().starts_with(OURS) || *about.level() <= Level::WARN)
-        // It leaves the level to the other filter. Without a hint every trace of every crate is asked about.
-        .with_max_level_hint(LevelFilter::TRACE);
-    let filter = EnvFilter::try_new(&said)?.and(discreet);
+    let directives = std::env::var("RUST_LOG").unwrap_or_default();
+    let directives = if directives.is_empty() { "info".to_owned() } else { directives };
+    let secrets_filter = filter_fn(|metadata| {
+        metadata.target().starts_with(OWN_TARGET_PREFIX) || *metadata.level() <= Level::WARN
+    })
+    // The other filter selects the level. Without this hint, tracing evaluates the filter for every callsite
+    // of every crate.
+    .with_max_level_hint(LevelFilter::TRACE);
+    let filter = EnvFilter::try_new(&directives)?.and(secrets_filter);
     let lines = match format {
         LogFormat::Json => tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr).boxed(),
         LogFormat::Pretty => tracing_subscriber::fmt::layer()
@@ -41,6 +45,7 @@ pub fn init(format: LogFormat) -> anyhow::Result<PrometheusHandle> {
     tracing_subscriber::registry().with(lines.with_filter(filter)).try_init()?;
     let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
-    metrics::set_global_recorder(recorder).map_err(|_| anyhow::anyhow!("metrics were begun already"))?;
+    metrics::set_global_recorder(recorder)
+        .map_err(|_| anyhow::anyhow!("failed to install the metrics recorder: one is installed already"))?;
     Ok(handle)
 }

@@ -1,4 +1,5 @@
-//! The README's table of settings is what `--help` says. `make docs` writes it anew.
+//! The settings table of the README matches `--help`, and configuration errors are reported.
+//! `make docs` updates the table.
 
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used)]
@@ -12,12 +13,12 @@ const BEGIN: &str = "<!-- settings: written by `make docs` -->\n";
 const END: &str = "<!-- settings: end -->\n";
 
 #[test]
-fn the_readme_lists_every_setting_as_help_does() {
+fn the_readme_describes_every_setting_as_help_does() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let readme = fs::read_to_string(&path).unwrap();
-    let (before, rest) = readme.split_once(BEGIN).expect("the README has a place for the settings");
-    let (written, after) = rest.split_once(END).expect("the place has an end");
-    let table = table();
+    let (before, rest) = readme.split_once(BEGIN).expect("the README contains the begin marker");
+    let (written, after) = rest.split_once(END).expect("the README contains the end marker");
+    let table = render_table();
     if std::env::var_os("UPDATE_DOCS").is_some() {
         fs::write(&path, format!("{before}{BEGIN}{table}{END}{after}")).unwrap();
     } else {
@@ -26,7 +27,7 @@ fn the_readme_lists_every_setting_as_help_does() {
 }
 
 #[test]
-fn every_mistake_is_named_at_once_and_nothing_is_bound() {
+fn all_configuration_errors_are_reported_together_before_a_port_is_bound() {
     let output = Command::new(env!("CARGO_BIN_EXE_photoshare"))
         .args(["serve"])
         .envs([("PORT", "abc"), ("VIEW_URL_SECS", "-1"), ("AUTH_JWT_SECRET", "short")])
@@ -34,7 +35,7 @@ fn every_mistake_is_named_at_once_and_nothing_is_bound() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(78));
-    let said = String::from_utf8(output.stderr).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
     for name in [
         "PORT",
         "VIEW_URL_SECS",
@@ -44,13 +45,13 @@ fn every_mistake_is_named_at_once_and_nothing_is_bound() {
         "S3_KEY_PREFIX",
         "UPLOAD_CONTENT_TYPES",
     ] {
-        assert!(said.contains(&format!("\n  {name} ")), "{name} is not named in: {said}");
+        assert!(stderr.contains(&format!("\n  {name} ")), "{name} is missing in: {stderr}");
     }
-    assert!(!said.contains("short"), "a secret is said: {said}");
+    assert!(!stderr.contains("short"), "contains a secret: {stderr}");
 }
 
 #[test]
-fn trap_26_without_a_port_serve_says_so() {
+fn serve_without_a_port_reports_that_it_must_be_set() {
     let output =
         Command::new(env!("CARGO_BIN_EXE_photoshare")).arg("serve").env_remove("PORT").output().unwrap();
     assert_eq!(output.status.code(), Some(78));
@@ -58,7 +59,7 @@ fn trap_26_without_a_port_serve_says_so() {
 }
 
 #[test]
-fn a_command_line_that_can_not_be_read_has_its_own_exit_code() {
+fn an_invalid_command_line_has_its_own_exit_code() {
     for (arguments, code) in [
         (vec![], 64),
         (vec!["serve", "--no-such-flag"], 64),
@@ -73,8 +74,8 @@ fn a_command_line_that_can_not_be_read_has_its_own_exit_code() {
     }
 }
 
-/// A row for each setting: its variable, where it holds, its default, what it is.
-fn table() -> String {
+/// Renders a row for each setting: variable, commands, default, description.
+fn render_table() -> String {
     let mut rows: BTreeMap<String, (Vec<String>, Vec<String>, String)> = BTreeMap::new();
     for command in Cli::command().get_subcommands() {
         for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
@@ -82,8 +83,8 @@ fn table() -> String {
             let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
             let row = rows.entry(variable.to_string_lossy().into_owned()).or_default();
             row.0.push(command.get_name().to_owned());
-            row.1.push(default(argument));
-            // The server's own words: to the commands that come after it a setting may mean less.
+            row.1.push(render_default(argument));
+            // The description of the first command: for later ones the setting may mean less.
             if row.2.is_empty() {
                 row.2 = help.replace('|', "\\|");
             }
@@ -91,7 +92,7 @@ fn table() -> String {
     }
     let mut table = String::from("| variable | of | default | what |\n| --- | --- | --- | --- |\n");
     for (variable, (commands, mut defaults, help)) in rows {
-        let of = commands.join(", ");
+        let commands_text = commands.join(", ");
         let distinct: std::collections::BTreeSet<_> = defaults.iter().collect();
         let default = if distinct.len() == 1 {
             defaults.remove(0)
@@ -100,12 +101,12 @@ fn table() -> String {
                 commands.iter().zip(&defaults).map(|(command, default)| format!("{command}: {default}"));
             each.collect::<Vec<_>>().join("; ")
         };
-        let _ = writeln!(table, "| `{variable}` | {of} | {default} | {help} |");
+        let _ = writeln!(table, "| `{variable}` | {commands_text} | {default} | {help} |");
     }
     table
 }
 
-fn default(argument: &Arg) -> String {
+fn render_default(argument: &Arg) -> String {
     let values: Vec<_> = argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
     let value = values.join(",");
     if value.is_empty() { "none".into() } else { format!("`{}`", value.replace(',', ", ")) }

@@ -1,4 +1,4 @@
-//! What every feed log promises: one suite, run against the log in memory, in Redis and in a Redis Cluster.
+//! The contract of [`FeedLog`]: one suite, run on the log in memory, in Redis and in a Redis Cluster.
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,223 +11,210 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use photoshare_server::{
-    feed::{Cursor, Epoch, FeedId, Kind, Tag},
-    log::{FeedLog, MemoryLog, Outcome, Proof, Read, Retention, Shards, Tail},
+    feed::{Cursor, Epoch, EventKind, FeedId, Tag},
+    log::{AppendOutcome, FeedLog, MemoryLog, Proof, ReadResult, Retention, Shards},
 };
 use support::{
-    RETENTION, appended, entries_after, event, feed, redis_cluster::RedisCluster, redis_server::RedisServer,
-    second,
+    RETENTION, append, append_new,
+    event::{removal, upload},
+    expect_appended, feed, read_entries,
+    redis_cluster::RedisCluster,
+    redis_server::RedisServer,
+    tail_subscriber::TailSubscriber,
 };
-use tokio::sync::{mpsc, watch};
 
-/// A kind of log, and whatever it stands on.
-enum Ground {
+/// What holds the log.
+enum Backend {
     Memory(OnceLock<Arc<MemoryLog>>),
     Redis(RedisServer),
     Cluster(Arc<RedisCluster>),
 }
 
-impl Ground {
-    fn log(&self, retention: Retention) -> Arc<dyn FeedLog> {
+impl Backend {
+    fn open_log(&self, retention: Retention) -> Arc<dyn FeedLog> {
         match self {
             Self::Memory(log) => log.get_or_init(|| Arc::new(MemoryLog::new(retention))).clone(),
-            Self::Redis(server) => server.log(retention),
-            Self::Cluster(cluster) => cluster.log(retention),
+            Self::Redis(server) => server.open_log(retention),
+            Self::Cluster(cluster) => cluster.open_log(retention),
         }
     }
 
-    /// Lets `time` go by, in which nobody uses `feed`.
-    async fn pass(&self, feed: &FeedId, time: Duration) {
+    /// Expires `feed` as if it had not been used for `time`.
+    async fn advance_time(&self, feed: &FeedId, time: Duration) {
         match self {
             Self::Memory(log) => {
                 let later = Timestamp::now() + SignedDuration::try_from(time).unwrap();
-                log.get().expect("a log").forget_idle(later);
+                log.get().expect("a log").remove_idle_feeds(later);
             }
-            Self::Redis(server) => server.age(feed, time).await,
-            Self::Cluster(cluster) => cluster.age(feed, time).await,
+            Self::Redis(server) => server.shorten_ttl(feed, time).await,
+            Self::Cluster(cluster) => cluster.shorten_ttl(feed, time).await,
         }
     }
 }
 
-macro_rules! on_all {
+/// Makes each function a test on every backend. On the cluster they are one test: starting it takes seconds.
+macro_rules! test_on_all_backends {
     ($($case:ident)*) => {
         mod in_memory {
-            $(#[tokio::test] async fn $case() { super::$case(super::Ground::Memory(Default::default())).await })*
+            $(#[tokio::test] async fn $case() { super::$case(super::Backend::Memory(Default::default())).await })*
         }
         mod in_redis {
-            use super::{Ground, RedisServer};
-            $(#[tokio::test] async fn $case() { super::$case(Ground::Redis(RedisServer::start().await)).await })*
+            use super::{Backend, RedisServer};
+            $(#[tokio::test] async fn $case() { super::$case(Backend::Redis(RedisServer::start().await)).await })*
         }
         #[tokio::test]
         async fn in_a_redis_cluster() {
             let cluster = Arc::new(RedisCluster::start().await);
             $(
                 println!("{}", stringify!($case));
-                cluster.empty().await;
-                $case(Ground::Cluster(cluster.clone())).await;
+                cluster.flush_all().await;
+                $case(Backend::Cluster(cluster.clone())).await;
             )*
         }
     };
 }
 
-on_all! {
-    offsets_have_no_gaps_and_tags_chain
-    invariant_2_a_duplicate_is_told_once
-    invariant_2_a_late_older_event_is_stale
+test_on_all_backends! {
+    offsets_have_no_gaps_and_each_entry_holds_the_tag_of_the_one_before
+    a_duplicate_is_appended_once
+    a_late_older_event_is_stale
     a_removal_keeps_a_late_upload_from_coming_back
-    sequencers_of_two_keys_are_never_compared
-    without_sequencers_the_times_decide
-    what_is_older_than_the_memory_needs_the_bucket
-    memory_is_trimmed_by_count
-    memory_is_trimmed_by_time
+    sequencers_of_different_keys_are_not_compared
+    events_without_sequencers_are_compared_by_time
+    an_event_older_than_the_records_needs_the_confirmation_of_the_bucket
+    records_are_trimmed_by_count
+    records_are_trimmed_by_time
     a_position_is_proved_or_lost
-    trimmed_entries_are_lost
-    a_read_brings_no_more_than_asked_for
-    asking_for_the_end_makes_a_log_that_can_be_recovered_from
-    a_tail_tells_every_append_in_order
-    strange_names_are_kept_as_they_are
-    appends_at_the_same_time_are_each_told_once
-    the_latest_entry_of_a_key_is_found_however_far_back
-    a_feed_is_forgotten_when_it_was_idle_for_long
-    reading_a_feed_keeps_it
-    a_watched_feed_is_kept_however_quiet_it_is
-    a_feed_that_was_never_used_is_forgotten_soon_unless_it_is_watched
+    a_position_before_trimmed_entries_is_lost
+    a_read_returns_no_more_entries_than_requested
+    reading_the_end_creates_a_feed_whose_position_can_be_recovered_from
+    a_tail_delivers_every_append_in_order
+    unusual_names_are_kept_unchanged
+    concurrent_appends_of_the_same_events_append_each_once
+    the_latest_entry_of_a_key_is_found_however_old_it_is
+    an_idle_feed_expires
+    reading_a_feed_renews_its_ttl
+    a_feed_whose_ttl_is_renewed_does_not_expire
+    a_feed_without_entries_expires_soon_unless_its_ttl_is_renewed
 }
 
-const PUT: Kind = Kind::Uploaded;
-const REMOVE: Kind = Kind::Removed;
-
-/// Appends at second 10, with the log there since second 0: everything is within its memory.
-async fn append(log: &dyn FeedLog, feed: &FeedId, name: &str, kind: Kind, sequencer: &str) -> Outcome {
-    let event = event(feed, name, kind, sequencer, second(10));
-    log.append(event, Proof::Bucket, second(10)).await.unwrap()
-}
-
-async fn offsets_have_no_gaps_and_tags_chain(ground: Ground) {
-    let (log, feed) = (ground.log(RETENTION), feed("summer"));
-    let start = log.end(&feed).await.unwrap();
+async fn offsets_have_no_gaps_and_each_entry_holds_the_tag_of_the_one_before(backend: Backend) {
+    let (log, feed) = (backend.open_log(RETENTION), feed("summer"));
+    let start = log.read_end(&feed).await.unwrap();
     assert_eq!((start.offset, start.tag), (0, Tag::default()));
-    for (at, name) in (1_u64..).zip(["a", "b", "c"]) {
-        let cursor = appended(append(&*log, &feed, name, PUT, "01").await);
-        assert_eq!((cursor.offset, cursor.epoch), (at, start.epoch));
-        assert_eq!(log.end(&feed).await.unwrap(), cursor);
+    for (offset, name) in (1_u64..).zip(["a", "b", "c"]) {
+        let cursor = append_new(&*log, upload(&feed, name)).await;
+        assert_eq!((cursor.offset, cursor.epoch), (offset, start.epoch));
+        assert_eq!(log.read_end(&feed).await.unwrap(), cursor);
     }
-    let entries = entries_after(&*log, &feed, start).await;
-    let mut place = start;
+    let entries = read_entries(&*log, &feed, start).await;
+    let mut position = start;
     for entry in &entries {
-        assert!(entry.follows(place), "{entry:?} after {place:?}");
-        place = entry.cursor;
+        assert!(entry.follows(position), "{entry:?} after {position:?}");
+        position = entry.cursor;
     }
-    assert_eq!(entries[1].event, event(&feed, "b", PUT, "01", second(10)));
+    assert_eq!(entries[1].event, upload(&feed, "b").build());
     assert_ne!(entries[0].cursor.tag, entries[1].cursor.tag);
 }
 
-async fn invariant_2_a_duplicate_is_told_once(ground: Ground) {
-    let (log, feed) = (ground.log(RETENTION), feed("summer"));
-    let cursor = appended(append(&*log, &feed, "a", PUT, "0055AED6DCD90281E5").await);
+async fn a_duplicate_is_appended_once(backend: Backend) {
+    let (log, feed) = (backend.open_log(RETENTION), feed("summer"));
+    let cursor = append_new(&*log, upload(&feed, "a").sequencer("0055AED6DCD90281E5")).await;
     for same in ["0055AED6DCD90281E5", "55aed6dcd90281e5"] {
-        assert_eq!(append(&*log, &feed, "a", PUT, same).await, Outcome::Duplicate, "{same}");
+        let outcome = append(&*log, upload(&feed, "a").sequencer(same)).await;
+        assert_eq!(outcome, AppendOutcome::Duplicate, "{same}");
     }
-    assert_eq!(log.end(&feed).await.unwrap(), cursor);
+    assert_eq!(log.read_end(&feed).await.unwrap(), cursor);
 }
 
-async fn invariant_2_a_late_older_event_is_stale(ground: Ground) {
-    let (log, feed) = (ground.log(RETENTION), feed("summer"));
-    appended(append(&*log, &feed, "a", PUT, "0055AED6DCD90281E6").await);
+async fn a_late_older_event_is_stale(backend: Backend) {
+    let (log, feed) = (backend.open_log(RETENTION), feed("summer"));
+    append_new(&*log, upload(&feed, "a").sequencer("0055AED6DCD90281E6")).await;
     for older in ["0055AED6DCD90281E5", "55AED6DCD90281", "0054FFFFFFFFFFFFFF"] {
-        assert_eq!(append(&*log, &feed, "a", PUT, older).await, Outcome::Stale, "{older}");
+        let outcome = append(&*log, upload(&feed, "a").sequencer(older)).await;
+        assert_eq!(outcome, AppendOutcome::Stale, "{older}");
     }
-    appended(append(&*log, &feed, "a", PUT, "0055AED6DCD90281E601").await);
+    append_new(&*log, upload(&feed, "a").sequencer("0055AED6DCD90281E601")).await;
 }
 
-async fn a_removal_keeps_a_late_upload_from_coming_back(ground: Ground) {
-    let (log, feed) = (ground.log(RETENTION), feed("summer"));
-    let removed = appended(append(&*log, &feed, "a", REMOVE, "05").await);
-    assert_eq!(append(&*log, &feed, "a", PUT, "04").await, Outcome::Stale);
-    assert_eq!(log.end(&feed).await.unwrap(), removed);
-    appended(append(&*log, &feed, "a", PUT, "06").await);
+async fn a_removal_keeps_a_late_upload_from_coming_back(backend: Backend) {
+    let (log, feed) = (backend.open_log(RETENTION), feed("summer"));
+    let removed = append_new(&*log, removal(&feed, "a").sequencer("05")).await;
+    assert_eq!(append(&*log, upload(&feed, "a").sequencer("04")).await, AppendOutcome::Stale);
+    assert_eq!(log.read_end(&feed).await.unwrap(), removed);
+    append_new(&*log, upload(&feed, "a").sequencer("06")).await;
 }
 
-async fn sequencers_of_two_keys_are_never_compared(ground: Ground) {
-    let (log, one, two) = (ground.log(RETENTION), feed("one"), feed("two"));
-    appended(append(&*log, &one, "a", PUT, "09").await);
-    appended(append(&*log, &one, "b", PUT, "01").await);
-    appended(append(&*log, &two, "a", PUT, "01").await);
+async fn sequencers_of_different_keys_are_not_compared(backend: Backend) {
+    let (log, one, two) = (backend.open_log(RETENTION), feed("one"), feed("two"));
+    append_new(&*log, upload(&one, "a").sequencer("09")).await;
+    append_new(&*log, upload(&one, "b").sequencer("01")).await;
+    append_new(&*log, upload(&two, "a").sequencer("01")).await;
 }
 
-async fn without_sequencers_the_times_decide(ground: Ground) {
-    let (log, feed) = (ground.log(RETENTION), feed("summer"));
-    let at = |time| event(&feed, "a", PUT, "none", time);
-    let offer = async |event| log.append(event, Proof::Bucket, second(10)).await.unwrap();
-    appended(offer(at(second(5))).await);
-    assert_eq!(offer(at(second(5))).await, Outcome::Duplicate);
-    assert_eq!(offer(at(second(4))).await, Outcome::Stale);
-    // A sequencer on one side alone says nothing.
-    assert_eq!(offer(event(&feed, "a", PUT, "01", second(4))).await, Outcome::Stale);
-    appended(offer(at(second(6))).await);
-    // Without either, nothing shows that it is known.
-    let timeless = || {
-        let mut event = at(second(0));
-        event.event_time = None;
-        event
-    };
-    appended(offer(timeless()).await);
-    appended(offer(timeless()).await);
+async fn events_without_sequencers_are_compared_by_time(backend: Backend) {
+    let (log, feed) = (backend.open_log(RETENTION), feed("summer"));
+    let unordered = || upload(&feed, "a").without_sequencer();
+    append_new(&*log, unordered().at(5)).await;
+    assert_eq!(append(&*log, unordered().at(5)).await, AppendOutcome::Duplicate);
+    assert_eq!(append(&*log, unordered().at(4)).await, AppendOutcome::Stale);
+    // A single sequencer cannot be compared either.
+    assert_eq!(append(&*log, upload(&feed, "a").at(4)).await, AppendOutcome::Stale);
+    append_new(&*log, unordered().at(6)).await;
+    // An event with neither cannot be recognized as a duplicate.
+    append_new(&*log, unordered().without_time()).await;
+    append_new(&*log, unordered().without_time()).await;
 }
 
-async fn what_is_older_than_the_memory_needs_the_bucket(ground: Ground) {
-    let (log, feed) = (ground.log(RETENTION), feed("summer"));
-    let old = event(&feed, "a", PUT, "01", second(99));
-    let offer = async |event, proof| log.append(event, proof, second(100)).await.unwrap();
-    assert_eq!(offer(old.clone(), Proof::Event).await, Outcome::Unproven);
-    appended(offer(old.clone(), Proof::Bucket).await);
-    assert_eq!(offer(old, Proof::Event).await, Outcome::Duplicate);
-    appended(offer(event(&feed, "b", PUT, "01", second(100)), Proof::Event).await);
-    let mut timeless = event(&feed, "c", PUT, "01", second(100));
-    timeless.event_time = None;
-    assert_eq!(offer(timeless, Proof::Event).await, Outcome::Unproven);
+async fn an_event_older_than_the_records_needs_the_confirmation_of_the_bucket(backend: Backend) {
+    let (log, feed) = (backend.open_log(RETENTION), feed("summer"));
+    // The feed is created, with its records, by the first append: at second 100.
+    let old = upload(&feed, "a").at(99).appended_at(100);
+    assert_eq!(append(&*log, old.clone().unconfirmed()).await, AppendOutcome::Unproven);
+    append_new(&*log, old.clone()).await;
+    assert_eq!(append(&*log, old.unconfirmed()).await, AppendOutcome::Duplicate);
+    append_new(&*log, upload(&feed, "b").at(100).appended_at(100).unconfirmed()).await;
+    let without_time = upload(&feed, "c").without_time().appended_at(100).unconfirmed();
+    assert_eq!(append(&*log, without_time).await, AppendOutcome::Unproven);
 }
 
-async fn memory_is_trimmed_by_count(ground: Ground) {
-    let (log, feed) = (ground.log(Retention { seen: 2, ..RETENTION }), feed("summer"));
-    for (at, name) in (100..).zip(["a", "b", "c"]) {
-        appended(
-            log.append(event(&feed, name, PUT, "05", second(at)), Proof::Bucket, second(at)).await.unwrap(),
-        );
+async fn records_are_trimmed_by_count(backend: Backend) {
+    let (log, feed) = (backend.open_log(Retention { max_seen_keys: 2, ..RETENTION }), feed("summer"));
+    for (second, name) in (100..).zip(["a", "b", "c"]) {
+        append_new(&*log, upload(&feed, name).sequencer("05").at(second).appended_at(second)).await;
     }
-    let offer = async |name, time| {
-        log.append(event(&feed, name, PUT, "04", second(time)), Proof::Event, second(103)).await.unwrap()
-    };
-    assert_eq!(offer("b", 101).await, Outcome::Stale);
-    // Forgotten: it may have been told, and nothing but its time says so.
-    assert_eq!(offer("a", 99).await, Outcome::Unproven);
-    assert_eq!(offer("d", 99).await, Outcome::Unproven);
-    appended(offer("d", 100).await);
+    let late = |name, second| upload(&feed, name).sequencer("04").at(second).appended_at(103).unconfirmed();
+    assert_eq!(append(&*log, late("b", 101)).await, AppendOutcome::Stale);
+    // The record of `a` was removed: only the time shows that the event may have been appended before.
+    assert_eq!(append(&*log, late("a", 99)).await, AppendOutcome::Unproven);
+    assert_eq!(append(&*log, late("d", 99)).await, AppendOutcome::Unproven);
+    append_new(&*log, late("d", 100)).await;
 }
 
-async fn memory_is_trimmed_by_time(ground: Ground) {
-    let (log, feed) =
-        (ground.log(Retention { seen_for: Duration::from_mins(1), ..RETENTION }), feed("summer"));
-    let put = async |name, sequencer, time, now| {
-        log.append(event(&feed, name, PUT, sequencer, second(time)), Proof::Event, second(now)).await.unwrap()
+async fn records_are_trimmed_by_time(backend: Backend) {
+    let retention = Retention { seen_ttl: Duration::from_mins(1), ..RETENTION };
+    let (log, feed) = (backend.open_log(retention), feed("summer"));
+    let event = |name, sequencer, time, now| {
+        upload(&feed, name).sequencer(sequencer).at(time).appended_at(now).unconfirmed()
     };
-    appended(put("a", "05", 100, 100).await);
-    appended(put("b", "05", 160, 160).await);
-    assert_eq!(put("a", "04", 160, 160).await, Outcome::Stale, "just within the time");
-    appended(put("c", "05", 161, 161).await);
-    appended(put("a", "04", 160, 161).await);
-    assert_eq!(put("d", "05", 99, 161).await, Outcome::Unproven);
+    append_new(&*log, event("a", "05", 100, 100)).await;
+    append_new(&*log, event("b", "05", 160, 160)).await;
+    let outcome = append(&*log, event("a", "04", 160, 160)).await;
+    assert_eq!(outcome, AppendOutcome::Stale, "the record is exactly as old as its TTL");
+    append_new(&*log, event("c", "05", 161, 161)).await;
+    append_new(&*log, event("a", "04", 160, 161)).await;
+    assert_eq!(append(&*log, event("d", "05", 99, 161)).await, AppendOutcome::Unproven);
 }
 
-async fn a_position_is_proved_or_lost(ground: Ground) {
-    let (log, feed) = (ground.log(RETENTION), feed("summer"));
-    let start = log.end(&feed).await.unwrap();
-    let first = appended(append(&*log, &feed, "a", PUT, "01").await);
-    let end = appended(append(&*log, &feed, "b", PUT, "01").await);
-    for (proved, left) in [(start, 2), (first, 1), (end, 0)] {
-        assert_eq!(entries_after(&*log, &feed, proved).await.len(), left);
+async fn a_position_is_proved_or_lost(backend: Backend) {
+    let (log, feed) = (backend.open_log(RETENTION), feed("summer"));
+    let start = log.read_end(&feed).await.unwrap();
+    let first = append_new(&*log, upload(&feed, "a")).await;
+    let end = append_new(&*log, upload(&feed, "b")).await;
+    for (position, missed) in [(start, 2), (first, 1), (end, 0)] {
+        assert_eq!(read_entries(&*log, &feed, position).await.len(), missed);
     }
-    let forged = [
+    let invalid = [
         Cursor { epoch: Epoch(start.epoch.0 ^ 1), ..first },
         Cursor { tag: Tag(first.tag.0 ^ 1), ..first },
         Cursor { tag: Tag(end.tag.0 ^ 1), ..end },
@@ -235,227 +222,200 @@ async fn a_position_is_proved_or_lost(ground: Ground) {
         Cursor { offset: 3, ..end },
         Cursor { offset: u64::MAX, ..end },
         Cursor { offset: 1 << 53, ..end },
-        log.end(&self::feed("another")).await.unwrap(),
+        log.read_end(&self::feed("another")).await.unwrap(),
     ];
-    for cursor in forged {
-        let read = log.read_after(&feed, cursor, 10).await.unwrap();
-        assert_eq!(read, Read::Lost(end), "{cursor:?}");
+    for cursor in invalid {
+        let result = log.read_after(&feed, cursor, 10).await.unwrap();
+        assert_eq!(result, ReadResult::Lost(end), "{cursor:?}");
     }
 }
 
-async fn trimmed_entries_are_lost(ground: Ground) {
-    let (log, feed) = (ground.log(Retention { entries: 3, ..RETENTION }), feed("summer"));
-    let mut cursors = vec![log.end(&feed).await.unwrap()];
+async fn a_position_before_trimmed_entries_is_lost(backend: Backend) {
+    let (log, feed) = (backend.open_log(Retention { max_entries: 3, ..RETENTION }), feed("summer"));
+    let mut cursors = vec![log.read_end(&feed).await.unwrap()];
     for name in ["a", "b", "c", "d", "e"] {
-        cursors.push(appended(append(&*log, &feed, name, PUT, "01").await));
+        cursors.push(append_new(&*log, upload(&feed, name)).await);
     }
-    for (at, cursor) in cursors.iter().enumerate() {
-        let read = log.read_after(&feed, *cursor, 10).await.unwrap();
-        match read {
-            Read::Lost(end) => assert!(at < 2 && end == cursors[5], "{at}"),
-            Read::Entries(entries) => assert!(at >= 2 && entries.len() == 5 - at, "{at}"),
+    for (offset, cursor) in cursors.iter().enumerate() {
+        match log.read_after(&feed, *cursor, 10).await.unwrap() {
+            ReadResult::Lost(end) => assert!(offset < 2 && end == cursors[5], "{offset}"),
+            ReadResult::Entries(entries) => assert!(offset >= 2 && entries.len() == 5 - offset, "{offset}"),
         }
     }
 }
 
-async fn a_read_brings_no_more_than_asked_for(ground: Ground) {
-    let (log, feed) = (ground.log(RETENTION), feed("summer"));
-    let start = log.end(&feed).await.unwrap();
+async fn a_read_returns_no_more_entries_than_requested(backend: Backend) {
+    let (log, feed) = (backend.open_log(RETENTION), feed("summer"));
+    let start = log.read_end(&feed).await.unwrap();
     for name in ["a", "b", "c"] {
-        append(&*log, &feed, name, PUT, "01").await;
+        append_new(&*log, upload(&feed, name)).await;
     }
-    let Read::Entries(entries) = log.read_after(&feed, start, 2).await.unwrap() else { panic!("lost") };
+    let result = log.read_after(&feed, start, 2).await.unwrap();
+    let ReadResult::Entries(entries) = result else { panic!("{result:?}") };
     assert_eq!(entries.iter().map(|entry| entry.cursor.offset).collect::<Vec<_>>(), [1, 2]);
 }
 
-async fn asking_for_the_end_makes_a_log_that_can_be_recovered_from(ground: Ground) {
-    let (log, feed) = (ground.log(RETENTION), feed("summer"));
-    let start = log.end(&feed).await.unwrap();
-    assert_eq!(log.end(&feed).await.unwrap(), start);
-    assert_eq!(entries_after(&*log, &feed, start).await, []);
-    append(&*log, &feed, "a", PUT, "01").await;
-    assert_eq!(entries_after(&*log, &feed, start).await.len(), 1);
+async fn reading_the_end_creates_a_feed_whose_position_can_be_recovered_from(backend: Backend) {
+    let (log, feed) = (backend.open_log(RETENTION), feed("summer"));
+    let start = log.read_end(&feed).await.unwrap();
+    assert_eq!(log.read_end(&feed).await.unwrap(), start);
+    assert_eq!(read_entries(&*log, &feed, start).await, []);
+    append_new(&*log, upload(&feed, "a")).await;
+    assert_eq!(read_entries(&*log, &feed, start).await.len(), 1);
 }
 
-async fn a_tail_tells_every_append_in_order(ground: Ground) {
-    let log = ground.log(RETENTION);
+async fn a_tail_delivers_every_append_in_order(backend: Backend) {
+    let log = backend.open_log(RETENTION);
     let feeds = ["one", "two", "three"].map(feed);
     let shards = Shards(feeds.iter().fold(0, |bits, feed| bits | Shards::of(feed).0));
-    let (told, mut tail) = mpsc::channel(1024);
-    // More is watched while the tail runs.
-    let watched = watch::Sender::new(Shards::of(&feeds[0]));
-    let tailing = tokio::spawn({
-        let (log, watched) = (log.clone(), watched.subscribe());
-        async move { log.tail(watched, told).await }
-    });
-    watched.send_replace(shards);
-    // It follows once it tells of what is appended; what was appended before may have gone by.
-    let mut probes = 0;
+    let mut tail = TailSubscriber::start(log.clone(), Shards::of(&feeds[0]));
+    // Shards are added while the tail runs.
+    tail.watch(shards);
     for feed in &feeds {
-        loop {
-            probes += 1;
-            append(&*log, feed, &format!("probe{probes}"), PUT, "01").await;
-            if next_of(&mut tail, feed, Duration::from_millis(50)).await.is_some() {
-                break;
-            }
-        }
+        tail.append_until_received(&*log, feed).await;
     }
     let mut ends = Vec::new();
     for feed in &feeds {
-        ends.push(log.end(feed).await.unwrap());
+        ends.push(log.read_end(feed).await.unwrap());
     }
     for round in 0..200 {
         for feed in &feeds {
-            append(&*log, feed, &format!("{round}"), PUT, "01").await;
+            append_new(&*log, upload(feed, &format!("{round}"))).await;
         }
     }
-    let mut left = feeds.len() * 200;
-    while left > 0 {
-        let item = tokio::time::timeout(Duration::from_secs(10), tail.recv()).await.expect("told in time");
-        let Some(Tail::Appended(entry)) = item else { continue };
-        let place = feeds.iter().position(|feed| feed == entry.feed()).unwrap();
-        if entry.cursor.offset <= ends[place].offset {
+    let mut remaining = feeds.len() * 200;
+    while remaining > 0 {
+        let entry = tail.next_entry().await;
+        let index = feeds.iter().position(|feed| feed == entry.feed()).unwrap();
+        if entry.cursor.offset <= ends[index].offset {
             continue;
         }
-        assert!(entry.follows(ends[place]), "{entry:?} after {:?}", ends[place]);
-        ends[place] = entry.cursor;
-        left -= 1;
+        assert!(entry.follows(ends[index]), "{entry:?} after {:?}", ends[index]);
+        ends[index] = entry.cursor;
+        remaining -= 1;
     }
-    drop(tail);
-    append(&*log, &feeds[0], "last", PUT, "01").await;
-    tailing.await.unwrap().unwrap();
+    let task = tail.close();
+    append_new(&*log, upload(&feeds[0], "last")).await;
+    task.await.unwrap().unwrap();
 }
 
-async fn next_of(tail: &mut mpsc::Receiver<Tail>, feed: &FeedId, patience: Duration) -> Option<()> {
-    let heard = async {
-        loop {
-            match tail.recv().await {
-                Some(Tail::Appended(entry)) if entry.feed() == feed => return,
-                Some(_) => {}
-                None => panic!("the tail ended"),
-            }
-        }
-    };
-    tokio::time::timeout(patience, heard).await.ok()
-}
-
-async fn strange_names_are_kept_as_they_are(ground: Ground) {
-    let log = ground.log(RETENTION);
+async fn unusual_names_are_kept_unchanged(backend: Backend) {
+    let log = backend.open_log(RETENTION);
     for name in ["a b", "Größe", "🏖", "}{", "{x}", "a:b", "*a", "%2F", "a\"b\\c"] {
         let feed = feed(name);
-        let start = log.end(&feed).await.unwrap();
-        append(&*log, &feed, name, PUT, "01").await;
-        let entries = entries_after(&*log, &feed, start).await;
-        assert_eq!(entries[0].event, event(&feed, name, PUT, "01", second(10)));
+        let start = log.read_end(&feed).await.unwrap();
+        append_new(&*log, upload(&feed, name)).await;
+        let entries = read_entries(&*log, &feed, start).await;
+        assert_eq!(entries[0].event, upload(&feed, name).build());
     }
 }
 
-async fn appends_at_the_same_time_are_each_told_once(ground: Ground) {
+async fn concurrent_appends_of_the_same_events_append_each_once(backend: Backend) {
     let feed = feed("summer");
-    // On Redis, two processes that were given the same messages (trap 9).
-    let first = ground.log(RETENTION);
-    let second_log = match &ground {
-        Ground::Memory(_) => first.clone(),
-        Ground::Redis(_) | Ground::Cluster(_) => ground.log(RETENTION),
+    // On Redis: two processes that received the same messages, since SQS may deliver a message twice.
+    let first = backend.open_log(RETENTION);
+    let second = match &backend {
+        Backend::Memory(_) => first.clone(),
+        Backend::Redis(_) | Backend::Cluster(_) => backend.open_log(RETENTION),
     };
-    let start = first.end(&feed).await.unwrap();
-    let mut offering = tokio::task::JoinSet::new();
-    for log in [first.clone(), second_log] {
-        for n in 0..100 {
-            let (log, feed) = (log.clone(), feed.clone());
-            offering.spawn(async move { append(&*log, &feed, &format!("{n}"), PUT, "01").await });
+    let start = first.read_end(&feed).await.unwrap();
+    let mut appends = tokio::task::JoinSet::new();
+    for log in [first.clone(), second] {
+        for number in 0..100 {
+            let (log, event) = (log.clone(), upload(&feed, &format!("{number}")));
+            appends.spawn(async move { append(&*log, event).await });
         }
     }
-    let outcomes = offering.join_all().await;
-    let news = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Appended(_))).count();
-    assert_eq!((news, outcomes.len()), (100, 200));
-    let entries = entries_after(&*first, &feed, start).await;
+    let outcomes = appends.join_all().await;
+    let appended = outcomes.iter().filter(|outcome| matches!(outcome, AppendOutcome::Appended(_))).count();
+    assert_eq!((appended, outcomes.len()), (100, 200));
+    let entries = read_entries(&*first, &feed, start).await;
     let offsets: Vec<_> = entries.iter().map(|entry| entry.cursor.offset).collect();
     assert_eq!(offsets, (1..=100).collect::<Vec<u64>>());
 }
 
-async fn the_latest_entry_of_a_key_is_found_however_far_back(ground: Ground) {
-    let (log, feed) = (ground.log(RETENTION), feed("summer"));
-    let key = |name| event(&feed, name, PUT, "01", second(10)).key;
-    assert_eq!(log.last_of(&key("a"), None).await.unwrap(), None);
-    let start = log.end(&feed).await.unwrap();
-    let upload = appended(append(&*log, &feed, "a", PUT, "01").await);
-    let latest = appended(append(&*log, &feed, "a", REMOVE, "02").await);
+async fn the_latest_entry_of_a_key_is_found_however_old_it_is(backend: Backend) {
+    let (log, feed) = (backend.open_log(RETENTION), feed("summer"));
+    let key = |name| upload(&feed, name).key();
+    assert_eq!(log.find_latest(&key("a"), None).await.unwrap(), None);
+    let start = log.read_end(&feed).await.unwrap();
+    let uploaded = append_new(&*log, upload(&feed, "a").sequencer("01")).await;
+    let removed = append_new(&*log, removal(&feed, "a").sequencer("02")).await;
     for number in 0..250 {
-        append(&*log, &feed, &format!("{number}"), PUT, "01").await;
+        append_new(&*log, upload(&feed, &format!("{number}"))).await;
     }
-    for (name, place) in [("a", latest.offset), ("0", 3), ("249", 252)] {
-        let found = log.last_of(&key(name), None).await.unwrap().unwrap();
-        assert_eq!((found.cursor.offset, found.event.key.name()), (place, name));
+    for (name, offset) in [("a", removed.offset), ("0", 3), ("249", 252)] {
+        let found = log.find_latest(&key(name), None).await.unwrap().unwrap();
+        assert_eq!((found.cursor.offset, found.event.key.name()), (offset, name));
     }
-    for (kind, place) in [(Kind::Uploaded, Some(upload)), (Kind::Removed, Some(latest))] {
-        let found = log.last_of(&key("a"), Some(kind)).await.unwrap();
-        assert_eq!(found.map(|entry| entry.cursor), place, "{kind:?}");
+    for (kind, cursor) in [(EventKind::Uploaded, Some(uploaded)), (EventKind::Removed, Some(removed))] {
+        let found = log.find_latest(&key("a"), Some(kind)).await.unwrap();
+        assert_eq!(found.map(|entry| entry.cursor), cursor, "{kind:?}");
     }
-    assert_eq!(log.last_of(&key("0"), Some(Kind::Removed)).await.unwrap(), None);
-    assert_eq!(log.last_of(&key("none"), None).await.unwrap(), None);
-    assert_eq!(log.end(&feed).await.unwrap().epoch, start.epoch);
-    let invented = event(&self::feed("invented"), "a", PUT, "01", second(10)).key;
-    assert_eq!(log.last_of(&invented, None).await.unwrap(), None);
+    assert_eq!(log.find_latest(&key("0"), Some(EventKind::Removed)).await.unwrap(), None);
+    assert_eq!(log.find_latest(&key("none"), None).await.unwrap(), None);
+    assert_eq!(log.read_end(&feed).await.unwrap().epoch, start.epoch);
+    let in_unknown_feed = upload(&self::feed("unknown"), "a").key();
+    assert_eq!(log.find_latest(&in_unknown_feed, None).await.unwrap(), None);
 }
 
-/// A feed with one entry whose life is all but over.
-async fn old_feed(ground: &Ground, log: &dyn FeedLog) -> (FeedId, Cursor) {
+const MINUTE: Duration = Duration::from_mins(1);
+/// A minute less than the TTL of feeds.
+const ALMOST_TTL: Duration = Duration::from_mins(24 * 60 - 1);
+
+/// A feed with one entry that expires within a minute.
+async fn feed_about_to_expire(backend: &Backend, log: &dyn FeedLog) -> (FeedId, Cursor) {
     let feed = feed("summer");
-    let then = Timestamp::now() - SignedDuration::try_from(NEARLY_IDLE).unwrap();
-    let event = event(&feed, "a", PUT, "01", then);
-    let end = appended(log.append(event, Proof::Bucket, then).await.unwrap());
-    if !matches!(ground, Ground::Memory(_)) {
-        ground.pass(&feed, NEARLY_IDLE).await;
+    let then = Timestamp::now() - SignedDuration::try_from(ALMOST_TTL).unwrap();
+    let event = upload(&feed, "a").at(then.as_second()).build();
+    let end = expect_appended(log.append(event, Proof::Bucket, then).await.unwrap());
+    if !matches!(backend, Backend::Memory(_)) {
+        backend.advance_time(&feed, ALMOST_TTL).await;
     }
     (feed, end)
 }
 
-const MINUTE: Duration = Duration::from_mins(1);
-/// A minute less than the feeds' life.
-const NEARLY_IDLE: Duration = Duration::from_mins(24 * 60 - 1);
-
-async fn a_feed_is_forgotten_when_it_was_idle_for_long(ground: Ground) {
-    let log = ground.log(RETENTION);
-    let (feed, end) = old_feed(&ground, &*log).await;
-    ground.pass(&feed, 2 * MINUTE).await;
-    assert_ne!(log.end(&feed).await.unwrap().epoch, end.epoch);
+async fn an_idle_feed_expires(backend: Backend) {
+    let log = backend.open_log(RETENTION);
+    let (feed, end) = feed_about_to_expire(&backend, &*log).await;
+    backend.advance_time(&feed, 2 * MINUTE).await;
+    assert_ne!(log.read_end(&feed).await.unwrap().epoch, end.epoch);
 }
 
-async fn reading_a_feed_keeps_it(ground: Ground) {
-    let log = ground.log(RETENTION);
-    let (feed, end) = old_feed(&ground, &*log).await;
-    assert_eq!(entries_after(&*log, &feed, end).await, []);
-    ground.pass(&feed, NEARLY_IDLE).await;
-    assert_eq!(log.end(&feed).await.unwrap(), end);
-    ground.pass(&feed, NEARLY_IDLE).await;
-    assert_eq!(log.read_after(&feed, end, 10).await.unwrap(), Read::Entries(Vec::new()));
+async fn reading_a_feed_renews_its_ttl(backend: Backend) {
+    let log = backend.open_log(RETENTION);
+    let (feed, end) = feed_about_to_expire(&backend, &*log).await;
+    assert_eq!(read_entries(&*log, &feed, end).await, []);
+    backend.advance_time(&feed, ALMOST_TTL).await;
+    assert_eq!(log.read_end(&feed).await.unwrap(), end);
+    backend.advance_time(&feed, ALMOST_TTL).await;
+    assert_eq!(log.read_after(&feed, end, 10).await.unwrap(), ReadResult::Entries(Vec::new()));
 }
 
-async fn a_watched_feed_is_kept_however_quiet_it_is(ground: Ground) {
-    let log = ground.log(RETENTION);
-    let (feed, end) = old_feed(&ground, &*log).await;
-    log.renew(vec![feed.clone(), self::feed("another")]).await.unwrap();
-    ground.pass(&feed, NEARLY_IDLE).await;
-    let known = event(&feed, "a", PUT, "01", second(10));
-    let again = log.append(known, Proof::Event, Timestamp::now()).await.unwrap();
-    assert_eq!(again, Outcome::Duplicate, "what was seen of its keys is kept, too");
-    assert_eq!(log.end(&feed).await.unwrap(), end);
+async fn a_feed_whose_ttl_is_renewed_does_not_expire(backend: Backend) {
+    let log = backend.open_log(RETENTION);
+    let (feed, end) = feed_about_to_expire(&backend, &*log).await;
+    log.renew_ttl(vec![feed.clone(), self::feed("another")]).await.unwrap();
+    backend.advance_time(&feed, ALMOST_TTL).await;
+    let known = upload(&feed, "a").build();
+    let outcome = log.append(known, Proof::Event, Timestamp::now()).await.unwrap();
+    assert_eq!(outcome, AppendOutcome::Duplicate, "the records of its keys are renewed, too");
+    assert_eq!(log.read_end(&feed).await.unwrap(), end);
 }
 
-async fn a_feed_that_was_never_used_is_forgotten_soon_unless_it_is_watched(ground: Ground) {
-    let (log, feed) = (ground.log(RETENTION), feed("invented"));
-    let end = log.end(&feed).await.unwrap();
-    ground.pass(&feed, 8 * MINUTE).await;
-    log.renew(vec![feed.clone()]).await.unwrap();
-    ground.pass(&feed, 8 * MINUTE).await;
-    assert_eq!(log.end(&feed).await.unwrap(), end);
-    ground.pass(&feed, 11 * MINUTE).await;
-    let anew = log.end(&feed).await.unwrap();
-    assert_ne!(anew.epoch, end.epoch);
+async fn a_feed_without_entries_expires_soon_unless_its_ttl_is_renewed(backend: Backend) {
+    let (log, feed) = (backend.open_log(RETENTION), feed("unused"));
+    let end = log.read_end(&feed).await.unwrap();
+    backend.advance_time(&feed, 8 * MINUTE).await;
+    log.renew_ttl(vec![feed.clone()]).await.unwrap();
+    backend.advance_time(&feed, 8 * MINUTE).await;
+    assert_eq!(log.read_end(&feed).await.unwrap(), end);
+    backend.advance_time(&feed, 11 * MINUTE).await;
+    let recreated = log.read_end(&feed).await.unwrap();
+    assert_ne!(recreated.epoch, end.epoch);
 
-    append(&*log, &feed, "a", PUT, "01").await;
-    log.renew(vec![feed.clone()]).await.unwrap();
-    ground.pass(&feed, 11 * MINUTE).await;
-    assert_eq!(entries_after(&*log, &feed, anew).await.len(), 1);
+    append_new(&*log, upload(&feed, "a")).await;
+    log.renew_ttl(vec![feed.clone()]).await.unwrap();
+    backend.advance_time(&feed, 11 * MINUTE).await;
+    assert_eq!(read_entries(&*log, &feed, recreated).await.len(), 1);
 }

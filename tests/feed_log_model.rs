@@ -1,4 +1,5 @@
-//! Random histories of a bucket, told to each log late, twice and out of order, against a simple model.
+//! Random histories of a bucket, whose events reach the log late, twice and out of order, compared with a simple
+//! model of the log.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,43 +15,43 @@ use std::{
 
 use jiff::Timestamp;
 use photoshare_server::{
-    feed::{Cursor, FeedEvent, FeedId, Kind},
-    log::{FeedLog, MemoryLog, Outcome, Proof, Read, Retention},
+    feed::{Cursor, EventKind, FeedEvent, FeedId},
+    log::{AppendOutcome, FeedLog, MemoryLog, Proof, ReadResult, Retention},
 };
 use proptest::prelude::*;
-use support::{RETENTION, event, feed, redis_server::RedisServer, second};
+use support::{RETENTION, append, event::upload, feed, redis_server::RedisServer, second};
 
 /// One step of a history.
 #[derive(Debug, Clone)]
 enum Step {
-    /// Somebody uploads or removes a photo: the bucket's queue gets a message.
-    Happen { key: usize, kind: Kind },
-    /// One of the waiting messages is handled; `crash` keeps it in the queue, as a poller does that dies
-    /// before it deletes.
-    Handle { which: usize, crash: bool },
-    /// A reader reads from one of the positions that were ever handed out.
-    Read { from: usize, limit: usize },
+    /// A photo is uploaded or removed, and the queue gets a message.
+    Change { key: usize, kind: EventKind },
+    /// The consumer handles one of the messages. With `crash` it fails before it deletes the message.
+    HandleMessage { index: usize, crash: bool },
+    /// A reader reads from one of the positions handed out so far.
+    Read { position: usize, limit: usize },
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        3 => (0..5_usize, prop_oneof![3 => Just(Kind::Uploaded), 1 => Just(Kind::Removed)])
-            .prop_map(|(key, kind)| Step::Happen { key, kind }),
-        4 => (any::<usize>(), any::<bool>()).prop_map(|(which, crash)| Step::Handle { which, crash }),
-        1 => (any::<usize>(), 1..50_usize).prop_map(|(from, limit)| Step::Read { from, limit }),
+        3 => (0..5_usize, prop_oneof![3 => Just(EventKind::Uploaded), 1 => Just(EventKind::Removed)])
+            .prop_map(|(key, kind)| Step::Change { key, kind }),
+        4 => (any::<usize>(), any::<bool>()).prop_map(|(index, crash)| Step::HandleMessage { index, crash }),
+        1 => (any::<usize>(), 1..50_usize).prop_map(|(position, limit)| Step::Read { position, limit }),
     ]
 }
 
-/// What a log is to do, said as plainly as possible.
+/// The expected state of a feed.
 struct Model {
     retention: Retention,
-    /// Every event ever appended.
-    told: Vec<FeedEvent>,
-    /// What is remembered, oldest first.
+    /// All entries, including those trimmed.
+    entries: Vec<FeedEvent>,
+    /// The latest event of each key with the time at which it was recorded, oldest first.
     seen: Vec<(Timestamp, FeedEvent)>,
-    remembers_since: Timestamp,
+    seen_since: Timestamp,
 }
 
+/// An [`AppendOutcome`] without the position.
 #[derive(Debug, PartialEq)]
 enum Expected {
     Appended,
@@ -64,53 +65,54 @@ impl Model {
         match self.seen.iter().find(|(_, seen)| seen.key == event.key) {
             Some((_, seen)) if event.sequencer == seen.sequencer => return Expected::Duplicate,
             Some((_, seen)) if event.sequencer < seen.sequencer => return Expected::Stale,
-            None if proof == Proof::Event && event.event_time.unwrap() < self.remembers_since => {
+            None if proof == Proof::Event && event.event_time.unwrap() < self.seen_since => {
                 return Expected::Unproven;
             }
             _ => {}
         }
         self.seen.retain(|(_, seen)| seen.key != event.key);
         self.seen.push((now, event.clone()));
-        if self.seen.len() > self.retention.seen {
-            self.remembers_since = self.remembers_since.max(self.seen.remove(0).0);
+        if self.seen.len() > self.retention.max_seen_keys {
+            self.seen_since = self.seen_since.max(self.seen.remove(0).0);
         }
-        self.told.push(event.clone());
+        self.entries.push(event.clone());
         Expected::Appended
     }
 
-    fn kept_from(&self) -> usize {
-        self.told.len().saturating_sub(self.retention.entries)
+    /// The offset before the oldest entry that is not trimmed.
+    fn trimmed_offset(&self) -> usize {
+        self.entries.len().saturating_sub(self.retention.max_entries)
     }
 }
 
-fn same(outcome: Outcome) -> Expected {
+fn without_position(outcome: AppendOutcome) -> Expected {
     match outcome {
-        Outcome::Appended(_) => Expected::Appended,
-        Outcome::Duplicate => Expected::Duplicate,
-        Outcome::Stale => Expected::Stale,
-        Outcome::Unproven => Expected::Unproven,
+        AppendOutcome::Appended(_) => Expected::Appended,
+        AppendOutcome::Duplicate => Expected::Duplicate,
+        AppendOutcome::Stale => Expected::Stale,
+        AppendOutcome::Unproven => Expected::Unproven,
     }
 }
 
-/// One history, on one feed of `log`.
+/// A history on one feed of `log`.
 struct History {
     log: Arc<dyn FeedLog>,
     feed: FeedId,
     model: Model,
     queue: Vec<FeedEvent>,
-    /// What the bucket holds, in the end.
-    bucket: BTreeMap<String, Kind>,
+    /// The latest change of each name.
+    bucket: BTreeMap<String, EventKind>,
+    /// The position at each offset.
     positions: Vec<Cursor>,
     clock: i64,
 }
 
 impl History {
     async fn begin(log: Arc<dyn FeedLog>, feed: FeedId, retention: Retention) -> Self {
-        // An append that is refused makes the log, at a time that is known.
-        let first = event(&feed, "first", Kind::Uploaded, "01", second(0));
-        log.append(first, Proof::Event, second(1)).await.unwrap();
-        let positions = vec![log.end(&feed).await.unwrap()];
-        let model = Model { retention, told: Vec::new(), seen: Vec::new(), remembers_since: second(1) };
+        // A rejected append creates the feed at a known time.
+        append(&*log, upload(&feed, "first").at(0).appended_at(1).unconfirmed()).await;
+        let positions = vec![log.read_end(&feed).await.unwrap()];
+        let model = Model { retention, entries: Vec::new(), seen: Vec::new(), seen_since: second(1) };
         Self { log, feed, model, queue: Vec::new(), bucket: BTreeMap::new(), positions, clock: 1 }
     }
 
@@ -118,16 +120,16 @@ impl History {
         for step in steps {
             self.clock += 1;
             match *step {
-                Step::Happen { key, kind } => self.happen(key, kind),
-                Step::Handle { which, crash } if !self.queue.is_empty() => {
-                    let event = self.queue.swap_remove(which % self.queue.len());
+                Step::Change { key, kind } => self.change(key, kind),
+                Step::HandleMessage { index, crash } if !self.queue.is_empty() => {
+                    let event = self.queue.swap_remove(index % self.queue.len());
                     if crash {
                         self.queue.push(event.clone());
                     }
                     self.handle(event).await;
                 }
-                Step::Handle { .. } => {}
-                Step::Read { from, limit } => self.read(from % self.positions.len(), limit).await,
+                Step::HandleMessage { .. } => {}
+                Step::Read { position, limit } => self.read(position % self.positions.len(), limit).await,
             }
         }
         while let Some(event) = self.queue.pop() {
@@ -136,104 +138,104 @@ impl History {
         }
     }
 
-    fn happen(&mut self, key: usize, kind: Kind) {
+    fn change(&mut self, key: usize, kind: EventKind) {
         let name = format!("{key}.jpg");
-        // The clock is in the sequencer's first digits, as with S3; lengths and case differ.
+        // As with S3, the time is in the first digits; lengths and case differ.
         let sequencer = if key.is_multiple_of(2) {
             format!("00{:08X}", self.clock)
         } else {
             format!("{:08x}ab", self.clock)
         };
-        self.queue.push(event(&self.feed, &name, kind, &sequencer, second(self.clock)));
+        self.queue.push(upload(&self.feed, &name).kind(kind).sequencer(&sequencer).at(self.clock).build());
         self.bucket.insert(name, kind);
     }
 
-    /// As the poller does: what the log can't prove is proved by the bucket, or dropped.
+    /// As the poller does: an unproven event is confirmed by the bucket or dropped.
     async fn handle(&mut self, event: FeedEvent) {
-        let outcome = self.offer(&event, Proof::Event).await;
+        let outcome = self.append(&event, Proof::Event).await;
         if outcome == Expected::Unproven && self.bucket.get(event.key.name()) == Some(&event.kind) {
-            self.offer(&event, Proof::Bucket).await;
+            self.append(&event, Proof::Bucket).await;
         }
     }
 
-    async fn offer(&mut self, event: &FeedEvent, proof: Proof) -> Expected {
+    async fn append(&mut self, event: &FeedEvent, proof: Proof) -> Expected {
         let now = second(self.clock);
         let outcome = self.log.append(event.clone(), proof, now).await.unwrap();
         let expected = self.model.append(event, proof, now);
-        assert_eq!(same(outcome), expected, "{event:?}");
-        if let Outcome::Appended(cursor) = outcome {
+        assert_eq!(without_position(outcome), expected, "{event:?}");
+        if let AppendOutcome::Appended(cursor) = outcome {
             self.positions.push(cursor);
-            assert_eq!(cursor.offset, self.model.told.len() as u64);
+            assert_eq!(cursor.offset, self.model.entries.len() as u64);
         }
         expected
     }
 
-    async fn read(&self, from: usize, limit: usize) {
-        match self.log.read_after(&self.feed, self.positions[from], limit).await.unwrap() {
-            Read::Lost(end) => {
-                assert!(from < self.model.kept_from(), "the way from {from} was there");
+    async fn read(&self, offset: usize, limit: usize) {
+        match self.log.read_after(&self.feed, self.positions[offset], limit).await.unwrap() {
+            ReadResult::Lost(end) => {
+                assert!(offset < self.model.trimmed_offset(), "lost at {offset}, which is not trimmed");
                 assert_eq!(Some(&end), self.positions.last());
             }
-            Read::Entries(entries) => {
-                assert!(from >= self.model.kept_from(), "{from} was trimmed");
-                let told = entries.iter().map(|entry| &entry.event);
-                assert!(told.eq(self.model.told[from..].iter().take(limit)), "from {from}");
+            ReadResult::Entries(entries) => {
+                assert!(offset >= self.model.trimmed_offset(), "not lost at {offset}, which is trimmed");
+                let events = entries.iter().map(|entry| &entry.event);
+                assert!(events.eq(self.model.entries[offset..].iter().take(limit)), "after {offset}");
             }
         }
     }
 
-    /// Whoever heard everything holds what the bucket holds.
-    fn assert_the_log_equals_the_bucket(&self) {
-        let mut held = BTreeMap::new();
-        for event in &self.model.told {
-            held.insert(event.key.name().to_owned(), event.kind);
+    /// A reader of all entries knows what the bucket contains.
+    fn assert_entries_match_bucket(&self) {
+        let mut latest = BTreeMap::new();
+        for event in &self.model.entries {
+            latest.insert(event.key.name().to_owned(), event.kind);
         }
-        assert_eq!(held, self.bucket);
+        assert_eq!(latest, self.bucket);
     }
 }
 
-/// Runs histories on logs that `open` gives, with little memory and with enough of it.
+/// Runs random histories on the logs that `open_log` returns, with a small retention and a sufficient one.
 fn run_histories(
     cases: u32,
     runtime: &tokio::runtime::Runtime,
-    open: impl Fn(Retention) -> Arc<dyn FeedLog>,
+    open_log: impl Fn(Retention) -> Arc<dyn FeedLog>,
 ) {
-    let small = Retention { entries: 7, seen: 3, ..RETENTION };
-    let number = AtomicUsize::new(0);
+    let small = Retention { max_entries: 7, max_seen_keys: 3, ..RETENTION };
+    let feed_number = AtomicUsize::new(0);
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let mut runner = proptest::test_runner::TestRunner::new(config);
     for retention in [small, RETENTION] {
-        let log = open(retention);
-        let tested = runner.run(&prop::collection::vec(step(), 1..120), |steps| {
-            let feed = feed(&format!("f{}", number.fetch_add(1, Ordering::Relaxed)));
+        let log = open_log(retention);
+        let result = runner.run(&prop::collection::vec(any_step(), 1..120), |steps| {
+            let feed = feed(&format!("f{}", feed_number.fetch_add(1, Ordering::Relaxed)));
             runtime.block_on(async {
                 let mut history = History::begin(log.clone(), feed, retention).await;
                 history.run(&steps).await;
-                for from in 0..history.positions.len() {
-                    history.read(from, 1000).await;
+                for offset in 0..history.positions.len() {
+                    history.read(offset, 1000).await;
                 }
-                if retention.seen == RETENTION.seen {
-                    history.assert_the_log_equals_the_bucket();
+                if retention.max_seen_keys == RETENTION.max_seen_keys {
+                    history.assert_entries_match_bucket();
                 }
             });
             Ok(())
         });
-        tested.unwrap_or_else(|failure| panic!("{failure}"));
+        result.unwrap_or_else(|failure| panic!("{failure}"));
     }
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+fn build_runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 #[test]
 fn random_histories_in_memory() {
-    run_histories(128, &runtime(), |retention| Arc::new(MemoryLog::new(retention)));
+    run_histories(128, &build_runtime(), |retention| Arc::new(MemoryLog::new(retention)));
 }
 
 #[test]
 fn random_histories_in_redis() {
-    let runtime = runtime();
+    let runtime = build_runtime();
     let server = runtime.block_on(RedisServer::start());
-    run_histories(64, &runtime, |retention| server.log(retention));
+    run_histories(64, &runtime, |retention| server.open_log(retention));
 }

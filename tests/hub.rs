@@ -1,4 +1,4 @@
-//! The fan-out, mostly with the log in memory, and with subscribers whose room the tests decide.
+//! Tests of the hub: mostly over the log in memory, with subscribers of a limited buffer.
 
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used)]
@@ -18,9 +18,11 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use photoshare_server::{
-    feed::{Cursor, Epoch, FeedEvent, FeedId, KeyPrefix, Kind, ObjectKey, Photo, Tag},
-    hub::{Hub, Refused, Subscriber, Subscription},
-    log::{Entry, FeedLog, LogError, MemoryLog, Outcome, Proof, Read, Retention, Shards, Tail},
+    feed::{Cursor, Epoch, EventKind, FeedEvent, FeedId, KeyPrefix, ObjectKey, Photo, Tag},
+    hub::{DeliveryError, Hub, Subscriber, Subscription},
+    log::{
+        AppendOutcome, Entry, FeedLog, LogError, MemoryLog, Proof, ReadResult, Retention, Shards, TailItem,
+    },
 };
 use support::{RETENTION, redis_server::RedisServer};
 use tokio::{
@@ -29,7 +31,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn summer() -> FeedId {
     FeedId::parse("summer").unwrap()
@@ -37,7 +39,7 @@ fn summer() -> FeedId {
 
 fn photo(number: usize) -> FeedEvent {
     FeedEvent {
-        kind: Kind::Uploaded,
+        kind: EventKind::Uploaded,
         key: ObjectKey::build(&KeyPrefix::default(), &summer(), &format!("{number}.jpg")).unwrap(),
         event_name: "ObjectCreated:Put".into(),
         event_time: None,
@@ -48,156 +50,176 @@ fn photo(number: usize) -> FeedEvent {
 
 async fn append(log: &impl Deref<Target: FeedLog>, number: usize) -> Cursor {
     match log.append(photo(number), Proof::Bucket, Timestamp::now()).await.unwrap() {
-        Outcome::Appended(cursor) => cursor,
+        AppendOutcome::Appended(cursor) => cursor,
         other => panic!("{other:?}"),
     }
 }
 
-/// Takes as much as it has room for.
+/// A subscriber that accepts as many entries as its buffer has room for.
 #[derive(Default)]
-struct Watcher {
-    took: Mutex<Vec<u64>>,
+struct BufferedSubscriber {
+    accepted: Mutex<Vec<u64>>,
     room: AtomicUsize,
     lost: Mutex<Vec<Cursor>>,
-    cut: AtomicBool,
-    told: Notify,
+    aborted: AtomicBool,
+    changed: Notify,
 }
 
-impl Watcher {
+impl BufferedSubscriber {
     fn with_room(room: usize) -> Arc<Self> {
         Arc::new(Self { room: AtomicUsize::new(room), ..Self::default() })
     }
 
-    fn took(&self) -> Vec<u64> {
-        self.took.lock().unwrap().clone()
+    fn unlimited() -> Arc<Self> {
+        Self::with_room(usize::MAX)
     }
 
-    async fn until(&self, done: impl Fn(&Self) -> bool) {
+    fn accepted(&self) -> Vec<u64> {
+        self.accepted.lock().unwrap().clone()
+    }
+
+    async fn wait_until(&self, done: impl Fn(&Self) -> bool) {
         loop {
-            let told = self.told.notified();
+            let changed = self.changed.notified();
             if done(self) {
                 return;
             }
-            // Time stands still while there is work, so this only ends what would wait for ever.
-            tokio::time::timeout(Duration::from_mins(5), told).await.expect("to be told");
+            // The paused clock only advances when all tasks are idle: this fires if the state is never
+            // reached.
+            tokio::time::timeout(Duration::from_mins(5), changed).await.expect("the subscriber changes");
         }
     }
 }
 
-impl Subscriber for Watcher {
+impl Subscriber for BufferedSubscriber {
     fn deliver(
         &self,
         entries: &mut dyn Iterator<Item = &Entry>,
         position: &mut Cursor,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), DeliveryError> {
         for entry in entries {
-            let less = |room: usize| room.checked_sub(1);
-            self.room.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).map_err(|_| Refused::Full)?;
-            self.took.lock().unwrap().push(entry.cursor.offset);
+            let take_one = |room: usize| room.checked_sub(1);
+            self.room
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, take_one)
+                .map_err(|_| DeliveryError::Full)?;
+            self.accepted.lock().unwrap().push(entry.cursor.offset);
             *position = entry.cursor;
-            self.told.notify_one();
+            self.changed.notify_one();
         }
         Ok(())
     }
 
-    fn lost(&self, _: &FeedId, end: Cursor) -> Result<(), Refused> {
+    fn notify_lost(&self, _: &FeedId, end: Cursor) -> Result<(), DeliveryError> {
         self.lost.lock().unwrap().push(end);
-        self.told.notify_one();
+        self.changed.notify_one();
         Ok(())
     }
 
-    fn cut(&self) {
-        self.cut.store(true, Ordering::SeqCst);
-        self.told.notify_one();
+    fn abort(&self) {
+        self.aborted.store(true, Ordering::SeqCst);
+        self.changed.notify_one();
     }
 }
 
-/// Joins as connections do: watch, read, subscribe from where the answer ends.
-async fn join(hub: &Arc<Hub>, from: Option<Cursor>, watcher: &Arc<Watcher>) -> Subscription {
-    let watching = hub.watch(&summer());
+/// Joins as connections do: watch, read the log, subscribe from the position of the response.
+async fn join(hub: &Arc<Hub>, from: Option<Cursor>, subscriber: &Arc<BufferedSubscriber>) -> Subscription {
+    let watch = hub.watch(&summer());
     let position = match from {
         Some(cursor) => cursor,
-        None => hub.log().end(&summer()).await.unwrap(),
+        None => hub.log().read_end(&summer()).await.unwrap(),
     };
-    watching.subscribe(position, watcher.clone())
+    watch.subscribe(position, subscriber.clone())
 }
 
-fn begin(retention: Retention) -> (Arc<MemoryLog>, Arc<Hub>, CancellationToken) {
+fn start_hub(retention: Retention) -> (Arc<MemoryLog>, Arc<Hub>, CancellationToken) {
     let log = Arc::new(MemoryLog::new(retention));
-    let (hub, stop) = begin_over(log.clone());
+    let (hub, stop) = start_hub_over(log.clone());
     (log, hub, stop)
 }
 
-fn begin_over(log: Arc<dyn FeedLog>) -> (Arc<Hub>, CancellationToken) {
-    let hub = Hub::new(log, PATIENCE);
+fn start_hub_over(log: Arc<dyn FeedLog>) -> (Arc<Hub>, CancellationToken) {
+    let hub = Hub::new(log, STALL_TIMEOUT);
     let stop = CancellationToken::new();
     tokio::spawn(hub.clone().run(stop.clone()));
     (hub, stop)
 }
 
-/// A log in memory that may refuse to be read, and takes its time when it is.
+/// A log in memory whose reads take 1 ms and can be made to fail.
 #[derive(Debug)]
-struct Moody {
+struct UnreliableLog {
     log: MemoryLog,
-    refuses: AtomicBool,
-    refused: Mutex<Vec<Instant>>,
-    reading: AtomicUsize,
-    most_reading: AtomicUsize,
+    fails: AtomicBool,
+    failures: Mutex<Vec<Instant>>,
+    concurrent_reads: AtomicUsize,
+    max_concurrent_reads: AtomicUsize,
 }
 
-impl Moody {
+impl UnreliableLog {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             log: MemoryLog::new(RETENTION),
-            refuses: AtomicBool::new(false),
-            refused: Mutex::default(),
-            reading: AtomicUsize::new(0),
-            most_reading: AtomicUsize::new(0),
+            fails: AtomicBool::new(false),
+            failures: Mutex::default(),
+            concurrent_reads: AtomicUsize::new(0),
+            max_concurrent_reads: AtomicUsize::new(0),
         })
     }
 
-    async fn until_refused(&self, times: usize) {
-        let refused = async {
-            while self.refused.lock().unwrap().len() < times {
+    async fn wait_for_failures(&self, count: usize) {
+        let failures = async {
+            while self.failures.lock().unwrap().len() < count {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        tokio::time::timeout(Duration::from_mins(5), refused).await.expect("to be asked");
+        tokio::time::timeout(Duration::from_mins(5), failures).await.expect("the reads fail");
     }
 }
 
 #[async_trait]
-impl FeedLog for Moody {
-    async fn append(&self, event: FeedEvent, proof: Proof, now: Timestamp) -> Result<Outcome, LogError> {
+impl FeedLog for UnreliableLog {
+    async fn append(
+        &self,
+        event: FeedEvent,
+        proof: Proof,
+        now: Timestamp,
+    ) -> Result<AppendOutcome, LogError> {
         self.log.append(event, proof, now).await
     }
 
-    async fn read_after(&self, feed: &FeedId, after: Cursor, limit: usize) -> Result<Read, LogError> {
-        let reading = self.reading.fetch_add(1, Ordering::SeqCst) + 1;
-        self.most_reading.fetch_max(reading, Ordering::SeqCst);
+    async fn read_after(&self, feed: &FeedId, after: Cursor, limit: usize) -> Result<ReadResult, LogError> {
+        let concurrent = self.concurrent_reads.fetch_add(1, Ordering::SeqCst) + 1;
+        self.max_concurrent_reads.fetch_max(concurrent, Ordering::SeqCst);
         tokio::time::sleep(Duration::from_millis(1)).await;
-        self.reading.fetch_sub(1, Ordering::SeqCst);
-        if self.refuses.load(Ordering::SeqCst) {
-            self.refused.lock().unwrap().push(Instant::now());
-            return Err(LogError("not now".into()));
+        self.concurrent_reads.fetch_sub(1, Ordering::SeqCst);
+        if self.fails.load(Ordering::SeqCst) {
+            self.failures.lock().unwrap().push(Instant::now());
+            return Err(LogError("read refused by the test".into()));
         }
         self.log.read_after(feed, after, limit).await
     }
 
-    async fn end(&self, feed: &FeedId) -> Result<Cursor, LogError> {
-        self.log.end(feed).await
+    async fn read_end(&self, feed: &FeedId) -> Result<Cursor, LogError> {
+        self.log.read_end(feed).await
     }
 
-    async fn renew(&self, watched: Vec<FeedId>) -> Result<(), LogError> {
-        self.log.renew(watched).await
+    async fn renew_ttl(&self, watched: Vec<FeedId>) -> Result<(), LogError> {
+        self.log.renew_ttl(watched).await
     }
 
-    async fn last_of(&self, key: &ObjectKey, kind: Option<Kind>) -> Result<Option<Arc<Entry>>, LogError> {
-        self.log.last_of(key, kind).await
+    async fn find_latest(
+        &self,
+        key: &ObjectKey,
+        kind: Option<EventKind>,
+    ) -> Result<Option<Arc<Entry>>, LogError> {
+        self.log.find_latest(key, kind).await
     }
 
-    async fn tail(&self, watched: watch::Receiver<Shards>, told: mpsc::Sender<Tail>) -> Result<(), LogError> {
-        self.log.tail(watched, told).await
+    async fn tail(
+        &self,
+        watched: watch::Receiver<Shards>,
+        tx: mpsc::Sender<TailItem>,
+    ) -> Result<(), LogError> {
+        self.log.tail(watched, tx).await
     }
 
     async fn ping(&self) -> Result<(), LogError> {
@@ -206,231 +228,237 @@ impl FeedLog for Moody {
 }
 
 #[tokio::test(start_paused = true)]
-async fn invariant_4_join_has_no_seam() {
-    let (log, hub, _stop) = begin(RETENTION);
-    let mut watchers = Vec::new();
+async fn entries_appended_between_the_read_and_the_subscription_are_delivered() {
+    let (log, hub, _stop) = start_hub(RETENTION);
+    let mut subscribers = Vec::new();
     for number in 1..=500 {
         append(&log, number).await;
-        let watcher = Watcher::with_room(usize::MAX);
-        let end = hub.log().end(&summer()).await.unwrap();
-        let watching = hub.watch(&summer());
+        let subscriber = BufferedSubscriber::unlimited();
+        let end = hub.log().read_end(&summer()).await.unwrap();
+        let watch = hub.watch(&summer());
         append(&log, 500 + number).await;
-        watchers.push((end.offset, watching.subscribe(end, watcher.clone()), watcher));
+        subscribers.push((end.offset, watch.subscribe(end, subscriber.clone()), subscriber));
     }
-    for (from, _place, watcher) in watchers {
-        watcher.until(|watcher| watcher.took().last() == Some(&1000)).await;
-        assert_eq!(watcher.took(), (from + 1..=1000).collect::<Vec<_>>());
+    for (from, _subscription, subscriber) in subscribers {
+        subscriber.wait_until(|subscriber| subscriber.accepted().last() == Some(&1000)).await;
+        assert_eq!(subscriber.accepted(), (from + 1..=1000).collect::<Vec<_>>());
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn invariant_5_a_full_subscriber_is_caught_up_and_holds_up_nobody() {
-    let (log, hub, _stop) = begin(RETENTION);
-    let (slow, quick) = (Watcher::with_room(3), Watcher::with_room(usize::MAX));
-    let _places = (join(&hub, None, &slow).await, join(&hub, None, &quick).await);
+async fn a_full_subscriber_catches_up_and_does_not_delay_others() {
+    let (log, hub, _stop) = start_hub(RETENTION);
+    let (slow, fast) = (BufferedSubscriber::with_room(3), BufferedSubscriber::unlimited());
+    let _subscriptions = (join(&hub, None, &slow).await, join(&hub, None, &fast).await);
     for number in 1..=900 {
         append(&log, number).await;
     }
-    quick.until(|quick| quick.took().len() == 900).await;
-    assert_eq!(slow.took(), [1, 2, 3]);
+    fast.wait_until(|fast| fast.accepted().len() == 900).await;
+    assert_eq!(slow.accepted(), [1, 2, 3]);
     slow.room.store(usize::MAX, Ordering::SeqCst);
-    slow.until(|slow| slow.took().len() == 900).await;
-    assert_eq!(slow.took(), (1..=900).collect::<Vec<_>>(), "beyond the window, from the log");
-    assert!(!slow.cut.load(Ordering::SeqCst));
+    slow.wait_until(|slow| slow.accepted().len() == 900).await;
+    assert_eq!(
+        slow.accepted(),
+        (1..=900).collect::<Vec<_>>(),
+        "entries that left the window are read from the log"
+    );
+    assert!(!slow.aborted.load(Ordering::SeqCst));
 }
 
 #[tokio::test(start_paused = true)]
-async fn invariant_5_a_subscriber_that_takes_nothing_is_cut() {
-    let (log, hub, _stop) = begin(RETENTION);
-    let stalled = Watcher::with_room(0);
-    let _place = join(&hub, None, &stalled).await;
+async fn a_subscriber_that_accepts_nothing_for_the_stall_timeout_is_aborted() {
+    let (log, hub, _stop) = start_hub(RETENTION);
+    let stalled = BufferedSubscriber::with_room(0);
+    let _subscription = join(&hub, None, &stalled).await;
     append(&log, 1).await;
-    stalled.until(|stalled| stalled.cut.load(Ordering::SeqCst)).await;
+    stalled.wait_until(|stalled| stalled.aborted.load(Ordering::SeqCst)).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn invariant_3_a_subscriber_that_the_log_was_trimmed_past_is_told_so() {
-    let (log, hub, _stop) = begin(Retention { entries: 600, ..RETENTION });
-    let slow = Watcher::with_room(1);
-    let _place = join(&hub, None, &slow).await;
+async fn a_subscriber_whose_position_was_trimmed_from_the_log_is_notified_of_the_loss() {
+    let (log, hub, _stop) = start_hub(Retention { max_entries: 600, ..RETENTION });
+    let slow = BufferedSubscriber::with_room(1);
+    let _subscription = join(&hub, None, &slow).await;
     append(&log, 1).await;
-    slow.until(|slow| slow.took() == [1]).await;
+    slow.wait_until(|slow| slow.accepted() == [1]).await;
     let mut end = None;
     for number in 2..=2000 {
         end = Some(append(&log, number).await);
     }
     slow.room.store(usize::MAX, Ordering::SeqCst);
-    slow.until(|slow| !slow.lost.lock().unwrap().is_empty()).await;
-    assert_eq!(slow.took(), [1]);
+    slow.wait_until(|slow| !slow.lost.lock().unwrap().is_empty()).await;
+    assert_eq!(slow.accepted(), [1]);
     assert_eq!(slow.lost.lock().unwrap().first().copied(), end);
     append(&log, 2001).await;
-    slow.until(|slow| slow.took() == [1, 2001]).await;
+    slow.wait_until(|slow| slow.accepted() == [1, 2001]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_left_is_told_nothing_more() {
-    let (log, hub, _stop) = begin(RETENTION);
-    let (gone, stays) = (Watcher::with_room(usize::MAX), Watcher::with_room(usize::MAX));
-    let place = join(&hub, None, &gone).await;
-    let _stays = join(&hub, None, &stays).await;
-    assert_eq!(hub.watchers(&summer()), 2);
-    drop(place);
+async fn a_dropped_subscription_receives_nothing_more() {
+    let (log, hub, _stop) = start_hub(RETENTION);
+    let (leaving, staying) =
+        (BufferedSubscriber::unlimited(), BufferedSubscriber::unlimited());
+    let subscription = join(&hub, None, &leaving).await;
+    let _staying = join(&hub, None, &staying).await;
+    assert_eq!(hub.subscriber_count(&summer()), 2);
+    drop(subscription);
     append(&log, 1).await;
-    stays.until(|stays| stays.took() == [1]).await;
-    assert_eq!((gone.took(), hub.watchers(&summer())), (Vec::new(), 1));
+    staying.wait_until(|staying| staying.accepted() == [1]).await;
+    assert_eq!((leaving.accepted(), hub.subscriber_count(&summer())), (Vec::new(), 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_pauses_goes_on_where_it_was() {
-    let (log, hub, _stop) = begin(RETENTION);
-    let (pausing, other) = (Watcher::with_room(usize::MAX), Watcher::with_room(usize::MAX));
-    let (place, _other) = (join(&hub, None, &pausing).await, join(&hub, None, &other).await);
+async fn a_resumed_subscription_continues_at_its_position() {
+    let (log, hub, _stop) = start_hub(RETENTION);
+    let (pausing, other) =
+        (BufferedSubscriber::unlimited(), BufferedSubscriber::unlimited());
+    let (subscription, _other) = (join(&hub, None, &pausing).await, join(&hub, None, &other).await);
     append(&log, 1).await;
-    pausing.until(|pausing| pausing.took() == [1]).await;
-    place.pause();
+    pausing.wait_until(|pausing| pausing.accepted() == [1]).await;
+    subscription.pause();
     append(&log, 2).await;
-    other.until(|other| other.took() == [1, 2]).await;
-    assert_eq!(pausing.took(), [1]);
-    place.resume();
-    pausing.until(|pausing| pausing.took().len() == 2).await;
+    other.wait_until(|other| other.accepted() == [1, 2]).await;
+    assert_eq!(pausing.accepted(), [1]);
+    subscription.resume();
+    pausing.wait_until(|pausing| pausing.accepted().len() == 2).await;
     append(&log, 3).await;
-    pausing.until(|pausing| pausing.took() == [1, 2, 3]).await;
+    pausing.wait_until(|pausing| pausing.accepted() == [1, 2, 3]).await;
 }
 
 #[tokio::test]
-async fn a_cursor_of_another_life_or_the_future_is_lost() {
+async fn a_cursor_of_another_epoch_or_beyond_the_end_is_lost() {
     let log = Arc::new(MemoryLog::new(RETENTION));
     let end = append(&log, 1).await;
     let other = Arc::new(MemoryLog::new(RETENTION));
     append(&other, 1).await;
-    assert!(matches!(other.read_after(&summer(), end, 10).await, Ok(Read::Lost(_))));
+    assert!(matches!(other.read_after(&summer(), end, 10).await, Ok(ReadResult::Lost(_))));
     let future = Cursor { offset: 7, ..end };
-    assert_eq!(log.read_after(&summer(), future, 10).await.unwrap(), Read::Lost(end));
+    assert_eq!(log.read_after(&summer(), future, 10).await.unwrap(), ReadResult::Lost(end));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_only_subscriber_of_a_feed_is_told_what_it_missed_at_once() {
-    let (log, hub, _stop) = begin(RETENTION);
-    let start = hub.log().end(&summer()).await.unwrap();
-    // Once somebody was told, the tail is past its beginning, where it has every feed read anew.
-    let earlier = Watcher::with_room(usize::MAX);
-    let place = join(&hub, None, &earlier).await;
+async fn the_only_subscriber_of_a_feed_receives_what_it_missed_at_once() {
+    let (log, hub, _stop) = start_hub(RETENTION);
+    let start = hub.log().read_end(&summer()).await.unwrap();
+    // After the first delivery the tail is past its start, where it requests a read of every feed.
+    let earlier = BufferedSubscriber::unlimited();
+    let subscription = join(&hub, None, &earlier).await;
     append(&log, 1).await;
-    earlier.until(|earlier| earlier.took() == [1]).await;
-    drop(place);
+    earlier.wait_until(|earlier| earlier.accepted() == [1]).await;
+    drop(subscription);
     for number in 2..=900 {
         append(&log, number).await;
     }
-    // In the tests' own time: the hub hears of all of it while nobody watches.
+    // The hub processes all of it while the feed has no subscriber.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let late = Watcher::with_room(usize::MAX);
-    let _place = join(&hub, Some(start), &late).await;
-    late.until(|late| late.took().len() == 900).await;
-    assert_eq!(late.took(), (1..=900).collect::<Vec<_>>());
+    let late = BufferedSubscriber::unlimited();
+    let _subscription = join(&hub, Some(start), &late).await;
+    late.wait_until(|late| late.accepted().len() == 900).await;
+    assert_eq!(late.accepted(), (1..=900).collect::<Vec<_>>());
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_the_log_begins_anew_those_who_followed_the_old_one_are_told_so() {
-    let (log, hub, _stop) = begin(RETENTION);
-    let old = Watcher::with_room(usize::MAX);
+async fn when_the_log_starts_a_new_epoch_subscribers_of_the_old_one_are_notified() {
+    let (log, hub, _stop) = start_hub(RETENTION);
+    let old = BufferedSubscriber::unlimited();
     let _old = join(&hub, None, &old).await;
     append(&log, 1).await;
-    old.until(|old| old.took() == [1]).await;
-    log.forget_idle(Timestamp::MAX);
-    let new = Watcher::with_room(usize::MAX);
+    old.wait_until(|old| old.accepted() == [1]).await;
+    log.remove_idle_feeds(Timestamp::MAX);
+    let new = BufferedSubscriber::unlimited();
     let _new = join(&hub, None, &new).await;
     let first = append(&log, 2).await;
-    old.until(|old| !old.lost.lock().unwrap().is_empty()).await;
+    old.wait_until(|old| !old.lost.lock().unwrap().is_empty()).await;
     let second = append(&log, 3).await;
-    new.until(|new| new.took() == [1, 2]).await;
+    new.wait_until(|new| new.accepted() == [1, 2]).await;
     assert_eq!(*new.lost.lock().unwrap(), []);
     let lost_to = old.lost.lock().unwrap()[0];
     assert_eq!((lost_to.epoch, first.epoch), (first.epoch, second.epoch));
-    old.until(|old| old.took().last() == Some(&2)).await;
-    assert_eq!(old.took()[1..], (lost_to.offset + 1..=2).collect::<Vec<_>>());
+    old.wait_until(|old| old.accepted().last() == Some(&2)).await;
+    assert_eq!(old.accepted()[1..], (lost_to.offset + 1..=2).collect::<Vec<_>>());
     assert_eq!(old.lost.lock().unwrap().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hub_that_the_log_was_trimmed_past_tells_only_those_who_are_behind() {
-    let (log, hub, _stop) = begin(Retention { entries: 600, ..RETENTION });
-    let behind = Watcher::with_room(usize::MAX);
+async fn when_the_log_was_trimmed_past_the_hub_only_subscribers_behind_it_are_notified() {
+    let (log, hub, _stop) = start_hub(Retention { max_entries: 600, ..RETENTION });
+    let behind = BufferedSubscriber::unlimited();
     let _behind = join(&hub, None, &behind).await;
     append(&log, 1).await;
-    behind.until(|behind| behind.took() == [1]).await;
-    // More than its tail keeps, before the hub has its turn.
+    behind.wait_until(|behind| behind.accepted() == [1]).await;
+    // More than the tail buffers, before the hub runs.
     for number in 2..=6000 {
         append(&log, number).await;
     }
-    let fresh = Watcher::with_room(usize::MAX);
-    let _fresh = join(&hub, None, &fresh).await;
-    let forged = Watcher::with_room(usize::MAX);
-    let end = log.end(&summer()).await.unwrap();
+    let current = BufferedSubscriber::unlimited();
+    let _current = join(&hub, None, &current).await;
+    let forged = BufferedSubscriber::unlimited();
+    let end = log.read_end(&summer()).await.unwrap();
     let _forged = join(&hub, Some(Cursor { tag: Tag(end.tag.0 ^ 1), ..end }), &forged).await;
-    behind.until(|behind| *behind.lost.lock().unwrap() == [end]).await;
-    forged.until(|forged| *forged.lost.lock().unwrap() == [end]).await;
+    behind.wait_until(|behind| *behind.lost.lock().unwrap() == [end]).await;
+    forged.wait_until(|forged| *forged.lost.lock().unwrap() == [end]).await;
     append(&log, 6001).await;
-    behind.until(|behind| behind.took() == [1, 6001]).await;
-    fresh.until(|fresh| fresh.took() == [6001]).await;
-    assert_eq!(*fresh.lost.lock().unwrap(), []);
+    behind.wait_until(|behind| behind.accepted() == [1, 6001]).await;
+    current.wait_until(|current| current.accepted() == [6001]).await;
+    assert_eq!(*current.lost.lock().unwrap(), []);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_that_can_not_be_read_for_a_while_delays_and_loses_nothing() {
-    let log = Moody::new();
-    let (hub, _stop) = begin_over(log.clone());
-    let start = hub.log().end(&summer()).await.unwrap();
+async fn failed_log_reads_delay_entries_and_lose_none() {
+    let log = UnreliableLog::new();
+    let (hub, _stop) = start_hub_over(log.clone());
+    let start = hub.log().read_end(&summer()).await.unwrap();
     for number in 1..=700 {
         append(&log, number).await;
     }
-    log.refuses.store(true, Ordering::SeqCst);
-    let (late, live) = (Watcher::with_room(usize::MAX), Watcher::with_room(usize::MAX));
-    let _places = (join(&hub, Some(start), &late).await, join(&hub, None, &live).await);
-    log.until_refused(5).await;
+    log.fails.store(true, Ordering::SeqCst);
+    let (late, live) = (BufferedSubscriber::unlimited(), BufferedSubscriber::unlimited());
+    let _subscriptions = (join(&hub, Some(start), &late).await, join(&hub, None, &live).await);
+    log.wait_for_failures(5).await;
     append(&log, 701).await;
-    log.refuses.store(false, Ordering::SeqCst);
-    late.until(|late| late.took().len() == 701).await;
-    live.until(|live| live.took() == [701]).await;
-    assert_eq!(late.took(), (1..=701).collect::<Vec<_>>());
+    log.fails.store(false, Ordering::SeqCst);
+    late.wait_until(|late| late.accepted().len() == 701).await;
+    live.wait_until(|live| live.accepted() == [701]).await;
+    assert_eq!(late.accepted(), (1..=701).collect::<Vec<_>>());
     assert_eq!((late.lost.lock().unwrap().len(), live.lost.lock().unwrap().len()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn reads_of_the_log_are_bounded_and_come_back_at_different_moments() {
-    let log = Moody::new();
-    let (hub, _stop) = begin_over(log.clone());
-    log.refuses.store(true, Ordering::SeqCst);
-    let watcher = Watcher::with_room(usize::MAX);
+async fn concurrent_log_reads_are_bounded_and_retried_at_different_times() {
+    let log = UnreliableLog::new();
+    let (hub, _stop) = start_hub_over(log.clone());
+    log.fails.store(true, Ordering::SeqCst);
+    let subscriber = BufferedSubscriber::unlimited();
     let feeds = (0..200).map(|number| FeedId::parse(&format!("feed{number}")).unwrap());
-    let _places: Vec<_> = feeds
-        .map(|feed| hub.watch(&feed).subscribe(Cursor::start(Epoch::random()), watcher.clone()))
+    let _subscriptions: Vec<_> = feeds
+        .map(|feed| hub.watch(&feed).subscribe(Cursor::start(Epoch::random()), subscriber.clone()))
         .collect();
-    log.until_refused(400).await;
-    assert_eq!(log.most_reading.load(Ordering::SeqCst), 64);
-    let retried: HashSet<_> = log.refused.lock().unwrap()[200..400].iter().copied().collect();
-    assert!(retried.len() > 20, "all come back together: {} moments", retried.len());
+    log.wait_for_failures(400).await;
+    assert_eq!(log.max_concurrent_reads.load(Ordering::SeqCst), 64);
+    let retried: HashSet<_> = log.failures.lock().unwrap()[200..400].iter().copied().collect();
+    assert!(retried.len() > 20, "retried at only {} different times", retried.len());
 }
 
 #[tokio::test]
-async fn on_redis_nothing_is_missed_while_connections_are_cut_and_a_lost_log_is_told_of() {
+async fn over_redis_nothing_is_missed_when_connections_break_and_a_lost_log_is_notified() {
     let server = RedisServer::start().await;
-    let log = server.log(RETENTION);
-    let poller = server.log(RETENTION);
-    let (hub, _stop) = begin_over(log);
-    let watcher = Watcher::with_room(usize::MAX);
-    let _place = join(&hub, None, &watcher).await;
+    let log = server.open_log(RETENTION);
+    let poller = server.open_log(RETENTION);
+    let (hub, _stop) = start_hub_over(log);
+    let subscriber = BufferedSubscriber::unlimited();
+    let _subscription = join(&hub, None, &subscriber).await;
     for number in 1..=300 {
         append(&poller, number).await;
         if number % 100 == 0 {
-            server.ask::<()>(&["CLIENT", "KILL", "TYPE", "normal"]).await.unwrap();
+            server.command::<()>(&["CLIENT", "KILL", "TYPE", "normal"]).await.unwrap();
         }
     }
-    watcher.until(|watcher| watcher.took().len() == 300).await;
-    assert_eq!(watcher.took(), (1..=300).collect::<Vec<_>>());
+    subscriber.wait_until(|subscriber| subscriber.accepted().len() == 300).await;
+    assert_eq!(subscriber.accepted(), (1..=300).collect::<Vec<_>>());
 
-    server.ask::<()>(&["FLUSHALL"]).await.unwrap();
+    server.command::<()>(&["FLUSHALL"]).await.unwrap();
     append(&poller, 301).await;
-    watcher.until(|watcher| watcher.lost.lock().unwrap().len() == 1).await;
+    subscriber.wait_until(|subscriber| subscriber.lost.lock().unwrap().len() == 1).await;
     append(&poller, 302).await;
-    watcher.until(|watcher| watcher.took().last() == Some(&2)).await;
+    subscriber.wait_until(|subscriber| subscriber.accepted().last() == Some(&2)).await;
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes sure that the programs that the tests run are there: installs Debian's packages as root, else
-# says what is missing.
+# Checks that the programs that the tests and linters run are installed. As root on Debian it installs the
+# missing ones; otherwise it names them.
 set -euo pipefail
 
 missing=()
@@ -10,9 +10,9 @@ need() { # program, Debian package
 
 need node nodejs
 need npm npm
-need python3 python3-venv
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 need redis-server redis-server
-need chromium chromium
+[ -x "${CHROMIUM:-}" ] || need chromium chromium
 need openssl openssl
 
 if [ ${#missing[@]} -gt 0 ]; then
@@ -20,12 +20,12 @@ if [ ${#missing[@]} -gt 0 ]; then
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
   else
-    echo "The tests need these programs; install them and run this again: ${missing[*]}" >&2
+    echo "install these Debian packages, or what your system calls them, and try again: ${missing[*]}" >&2
     exit 1
   fi
 fi
 
 node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)' || {
-  echo "The tests need Node.js 20 or newer; this is $(node --version)." >&2
+  echo "the tests need Node.js 20 or newer; this is $(node --version)" >&2
   exit 1
 }

@@ -1,221 +1,189 @@
-//! What only the log in Redis can meet: other processes, and a Redis that comes, goes and forgets.
+//! The log in a single Redis: several processes, and a server that restarts, loses data or rejects writes.
 
 #![allow(clippy::unwrap_used)]
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use futures_util::FutureExt;
-use photoshare_server::{
-    feed::Kind,
-    log::{FeedLog, Outcome, Presence, Proof, Read, RedisLog, Shards, Tail},
-};
+use photoshare_server::log::{AppendOutcome, FeedLog, Presence, ReadResult, RedisLog, Shards, shard_of};
 use support::{
-    RETENTION, appended, entries_after, event, feed,
-    redis_server::{RedisServer, free_port, settings, until_readers},
-    second,
+    RETENTION, append, append_new,
+    event::{removal, upload},
+    feed, read_entries,
+    redis_server::{RedisServer, free_port, open_log_with_replicas, settings},
+    tail_subscriber::TailSubscriber,
+    wait::{wait_for, wait_until},
 };
-use tokio::{
-    io::AsyncReadExt,
-    net::TcpListener,
-    sync::{mpsc, watch},
-};
-
-async fn put(log: &RedisLog, name: &str) -> Result<Outcome, photoshare_server::log::LogError> {
-    log.append(event(&feed("summer"), name, Kind::Uploaded, "01", second(10)), Proof::Bucket, second(10))
-        .await
-}
-
-/// A tail of the feed's shard that has begun to follow.
-async fn tail_of(log: &Arc<RedisLog>) -> (mpsc::Receiver<Tail>, watch::Sender<Shards>) {
-    let watched = watch::Sender::new(Shards::of(&feed("summer")));
-    let (told, mut tail) = mpsc::channel(1024);
-    let (log, watching) = (log.clone(), watched.subscribe());
-    tokio::spawn(async move { log.tail(watching, told).await });
-    until_resync(&mut tail).await;
-    (tail, watched)
-}
-
-async fn until_resync(tail: &mut mpsc::Receiver<Tail>) {
-    let resync = async {
-        while !matches!(tail.recv().await, Some(Tail::Resync(shards)) if shards.contain(&feed("summer"))) {}
-    };
-    tokio::time::timeout(Duration::from_secs(10), resync).await.expect("told to read anew");
-}
-
-async fn until_told_of(tail: &mut mpsc::Receiver<Tail>, name: &str) {
-    let told = async {
-        while !matches!(tail.recv().await, Some(Tail::Appended(entry)) if entry.event.key.name() == name) {}
-    };
-    tokio::time::timeout(Duration::from_secs(10), told).await.expect("told of the append");
-}
+use tokio::{io::AsyncReadExt, net::TcpListener};
 
 #[tokio::test]
-async fn a_log_that_was_emptied_begins_a_new_epoch_and_its_tail_says_so() {
+async fn an_emptied_log_begins_a_new_epoch_and_its_tail_resyncs() {
     let server = RedisServer::start().await;
-    let log = server.log(RETENTION);
-    let (mut tail, _watched) = tail_of(&log).await;
+    let (log, feed) = (server.open_log(RETENTION), feed("summer"));
+    let mut tail = TailSubscriber::start_with_feed(log.clone(), &feed).await;
     for name in ["a", "b", "c"] {
-        put(&log, name).await.unwrap();
+        append_new(&*log, upload(&feed, name)).await;
     }
-    until_told_of(&mut tail, "c").await;
-    let old = log.end(&feed("summer")).await.unwrap();
+    tail.wait_for_entry("c").await;
+    let old = log.read_end(&feed).await.unwrap();
 
-    server.ask::<()>(&["FLUSHALL"]).await.unwrap();
-    let first = appended(put(&log, "a").await.unwrap());
+    server.command::<()>(&["FLUSHALL"]).await.unwrap();
+    let first = append_new(&*log, upload(&feed, "a")).await;
     assert_eq!(first.offset, 1);
     assert_ne!(first.epoch, old.epoch);
-    until_resync(&mut tail).await;
-    assert_eq!(log.read_after(&feed("summer"), old, 10).await.unwrap(), Read::Lost(first));
-    put(&log, "d").await.unwrap();
-    until_told_of(&mut tail, "d").await;
+    tail.wait_for_resync(&feed).await;
+    assert_eq!(log.read_after(&feed, old, 10).await.unwrap(), ReadResult::Lost(first));
+    append_new(&*log, upload(&feed, "d")).await;
+    tail.wait_for_entry("d").await;
 }
 
 #[tokio::test]
-async fn what_a_server_may_have_forgotten_needs_the_bucket() {
+async fn an_event_that_a_restarted_server_may_have_lost_needs_the_confirmation_of_the_bucket() {
     let mut server = RedisServer::start().await;
-    let log = server.log(RETENTION);
-    let feed = feed("summer");
-    let offer = async |name, kind, sequencer, time, now| {
-        let event = event(&feed, name, kind, sequencer, second(time));
-        log.append(event, Proof::Event, second(now)).await.unwrap()
-    };
-    assert_eq!(offer("first", Kind::Uploaded, "01", 0, 1).await, Outcome::Unproven);
-    appended(offer("a", Kind::Uploaded, "01", 2, 2).await);
-    server.ask::<()>(&["SAVE"]).await.unwrap();
-    let forgotten = appended(offer("a", Kind::Removed, "03", 4, 4).await);
-    appended(offer("b", Kind::Removed, "03", 4, 4).await);
+    let (log, feed) = (server.open_log(RETENTION), feed("summer"));
+    let upload = |name, sequencer, time| upload(&feed, name).sequencer(sequencer).at(time).unconfirmed();
+    let removal = |name, sequencer, time| removal(&feed, name).sequencer(sequencer).at(time).unconfirmed();
+    assert_eq!(append(&*log, upload("first", "01", 0).appended_at(1)).await, AppendOutcome::Unproven);
+    append_new(&*log, upload("a", "01", 2).appended_at(2)).await;
+    server.command::<()>(&["SAVE"]).await.unwrap();
+    let lost = append_new(&*log, removal("a", "03", 4).appended_at(4)).await;
+    append_new(&*log, removal("b", "03", 4).appended_at(4)).await;
 
     server.restart().await;
-    // Both were removed, of which nothing is known any more.
-    assert_eq!(offer("a", Kind::Uploaded, "02", 3, 9).await, Outcome::Unproven);
-    assert_eq!(offer("b", Kind::Uploaded, "02", 3, 9).await, Outcome::Unproven);
-    assert_eq!(offer("a", Kind::Uploaded, "01", 2, 9).await, Outcome::Duplicate);
-    let used_again = appended(offer("c", Kind::Uploaded, "01", 9, 9).await);
-    assert_eq!((used_again.epoch, used_again.offset), (forgotten.epoch, forgotten.offset));
-    assert_eq!(log.read_after(&feed, forgotten, 10).await.unwrap(), Read::Lost(used_again));
+    // The server has lost both removals.
+    for name in ["a", "b"] {
+        let late = upload(name, "02", 3).appended_at(9);
+        assert_eq!(append(&*log, late).await, AppendOutcome::Unproven, "{name}");
+    }
+    let saved = upload("a", "01", 2).appended_at(9);
+    assert_eq!(append(&*log, saved).await, AppendOutcome::Duplicate);
+    let reused = append_new(&*log, upload("c", "01", 9).appended_at(9)).await;
+    assert_eq!((reused.epoch, reused.offset), (lost.epoch, lost.offset));
+    assert_eq!(log.read_after(&feed, lost, 10).await.unwrap(), ReadResult::Lost(reused));
 }
 
 #[tokio::test]
-async fn a_broken_connection_resumes_with_a_resync() {
+async fn a_tail_reconnects_and_resyncs() {
     let server = RedisServer::start().await;
-    let log = server.log(RETENTION);
-    let (mut tail, _watched) = tail_of(&log).await;
+    let (log, feed) = (server.open_log(RETENTION), feed("summer"));
+    let mut tail = TailSubscriber::start_with_feed(log.clone(), &feed).await;
     for round in 0..3 {
-        server.ask::<()>(&["CLIENT", "KILL", "TYPE", "normal"]).await.unwrap();
-        until_resync(&mut tail).await;
+        server.command::<()>(&["CLIENT", "KILL", "TYPE", "normal"]).await.unwrap();
+        tail.wait_for_resync(&feed).await;
         let name = format!("{round}");
-        put(&log, &name).await.unwrap();
-        until_told_of(&mut tail, &name).await;
+        append_new(&*log, upload(&feed, &name)).await;
+        tail.wait_for_entry(&name).await;
     }
 }
 
 #[tokio::test]
-async fn a_tail_of_which_nothing_is_watched_keeps_no_connection() {
+async fn a_tail_without_watched_shards_has_no_connection() {
     let server = RedisServer::start().await;
-    let log = server.log(RETENTION);
-    let (mut tail, watched) = tail_of(&log).await;
-    until_readers(&server, 1).await;
-    watched.send_replace(Shards::default());
-    until_readers(&server, 0).await;
-    watched.send_replace(Shards::of(&feed("summer")));
-    until_resync(&mut tail).await;
-    put(&log, "a").await.unwrap();
-    until_told_of(&mut tail, "a").await;
+    let (log, feed) = (server.open_log(RETENTION), feed("summer"));
+    let mut tail = TailSubscriber::start_with_feed(log.clone(), &feed).await;
+    server.wait_for_tail_readers(1).await;
+    tail.watch(Shards::NONE);
+    server.wait_for_tail_readers(0).await;
+    tail.watch(Shards::of(&feed));
+    tail.wait_for_resync(&feed).await;
+    append_new(&*log, upload(&feed, "a")).await;
+    tail.wait_for_entry("a").await;
 }
 
 #[tokio::test]
-async fn a_tail_that_was_trimmed_past_is_told_to_read_anew() {
+async fn a_tail_that_missed_trimmed_entries_resyncs() {
     let server = RedisServer::start().await;
-    let log = server.log(RETENTION);
-    let (mut tail, _watched) = tail_of(&log).await;
-    put(&log, "first").await.unwrap();
-    until_told_of(&mut tail, "first").await;
-    // A reader that is held up: the tail moves on and is cut behind it, in one go.
-    let cut = "for i = 1, 3 do \
-               local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1][1] \
-               local epoch, number = string.match(last, '(%d+)-(%d+)') \
-               redis.call('XADD', KEYS[1], epoch .. '-' .. (number + 1), 'x', 'x') end \
-               redis.call('XTRIM', KEYS[1], 'MAXLEN', 1)";
-    server.ask::<()>(&["EVAL", cut, "1", "test:{s09}:tail"]).await.unwrap();
-    until_resync(&mut tail).await;
-    put(&log, "next").await.unwrap();
-    until_told_of(&mut tail, "next").await;
+    let (log, feed) = (server.open_log(RETENTION), feed("summer"));
+    let mut tail = TailSubscriber::start_with_feed(log.clone(), &feed).await;
+    append_new(&*log, upload(&feed, "first")).await;
+    tail.wait_for_entry("first").await;
+    // In one step, as a slow reader sees it: entries are added and trimmed before it reads them.
+    let add_and_trim = "for i = 1, 3 do \
+                        local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1][1] \
+                        local epoch, number = string.match(last, '(%d+)-(%d+)') \
+                        redis.call('XADD', KEYS[1], epoch .. '-' .. (number + 1), 'x', 'x') end \
+                        redis.call('XTRIM', KEYS[1], 'MAXLEN', 1)";
+    server.command::<()>(&["EVAL", add_and_trim, "1", "test:{s09}:tail"]).await.unwrap();
+    tail.wait_for_resync(&feed).await;
+    append_new(&*log, upload(&feed, "next")).await;
+    tail.wait_for_entry("next").await;
 }
 
 #[tokio::test]
-async fn what_was_appended_by_one_process_is_told_in_another() {
+async fn an_append_of_one_process_is_delivered_in_another() {
     let server = RedisServer::start().await;
-    let (here, there) = (server.log(RETENTION), server.log(RETENTION));
-    let start = here.end(&feed("summer")).await.unwrap();
-    let (mut tail, _watched) = tail_of(&here).await;
-    let cursor = appended(put(&there, "a").await.unwrap());
-    until_told_of(&mut tail, "a").await;
-    assert_eq!(entries_after(&*here, &feed("summer"), start).await[0].cursor, cursor);
-    assert_eq!(put(&here, "a").await.unwrap(), Outcome::Duplicate);
+    let (local, remote, feed) = (server.open_log(RETENTION), server.open_log(RETENTION), feed("summer"));
+    let start = local.read_end(&feed).await.unwrap();
+    let mut tail = TailSubscriber::start_with_feed(local.clone(), &feed).await;
+    let cursor = append_new(&*remote, upload(&feed, "a")).await;
+    tail.wait_for_entry("a").await;
+    assert_eq!(read_entries(&*local, &feed, start).await[0].cursor, cursor);
+    assert_eq!(append(&*local, upload(&feed, "a")).await, AppendOutcome::Duplicate);
 }
 
 #[tokio::test]
-async fn without_enough_replicas_an_append_is_not_done() {
+async fn an_append_without_enough_replicas_fails_until_a_replica_has_it() {
     let server = RedisServer::start().await;
-    let log = RedisLog::new(settings(&server.url(), 1), RETENTION).unwrap();
+    let (log, feed) = (open_log_with_replicas(&server.url(), 1), feed("summer"));
     for attempt in 0..2 {
-        let refused = put(&log, "a").await.unwrap_err();
-        let why = std::error::Error::source(&refused).unwrap().to_string();
-        assert!(why.contains("replicas"), "{attempt}: {why}");
+        let error = upload(&feed, "a").append_to(&log).await.unwrap_err();
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.contains("replicas"), "{attempt}: {source}");
     }
-    let replica_of = server.port.to_string();
-    let _replica = RedisServer::start_with(&["--replicaof", "127.0.0.1", &replica_of]).await;
-    let taken = async {
-        loop {
-            match put(&log, "a").await {
-                Ok(outcome) => return outcome,
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+    let port = server.port.to_string();
+    let _replica = RedisServer::start_with_options(&["--replicaof", "127.0.0.1", &port]).await;
+    wait_until("the replica to confirm the append", async || {
+        match upload(&feed, "a").append_to(&log).await {
+            Ok(outcome) => {
+                assert_eq!(outcome, AppendOutcome::Duplicate);
+                true
             }
+            Err(_) => false,
         }
-    };
-    let outcome = tokio::time::timeout(Duration::from_secs(20), taken).await.expect("the replica has it");
-    assert_eq!(outcome, Outcome::Duplicate);
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn a_log_that_is_away_says_so_and_comes_back() {
+async fn a_log_connects_once_its_server_is_available() {
     let port = free_port();
-    let log = RedisLog::new(settings(&format!("redis://127.0.0.1:{port}"), 0), RETENTION).unwrap();
-    assert!(log.ping().await.is_err());
-    assert!(put(&log, "a").await.is_err());
-    let _server = RedisServer::start_on(port, &[]).await;
+    let settings = settings(&format!("redis://127.0.0.1:{port}"), 0);
+    let (log, feed) = (RedisLog::new(settings, RETENTION).unwrap(), feed("summer"));
+    log.ping().await.unwrap_err();
+    upload(&feed, "a").append_to(&log).await.unwrap_err();
+    let _server = RedisServer::start_on_port(port, &[]).await;
     log.ping().await.unwrap();
-    assert!(matches!(put(&log, "a").await.unwrap(), Outcome::Appended(_)));
+    append_new(&log, upload(&feed, "a")).await;
 }
 
 #[tokio::test]
-async fn a_connection_is_made_even_if_its_first_caller_gives_up() {
+async fn a_connection_attempt_continues_after_its_first_caller_is_dropped() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let log = RedisLog::new(settings(&format!("redis://127.0.0.1:{port}"), 0), RETENTION).unwrap();
-    assert!(log.end(&feed("summer")).now_or_never().is_none());
-    let spoken_to = async {
+    let settings = settings(&format!("redis://127.0.0.1:{port}"), 0);
+    let log = RedisLog::new(settings, RETENTION).unwrap();
+    assert!(log.read_end(&feed("summer")).now_or_never().is_none());
+    let first_bytes = async {
         let (mut peer, _) = listener.accept().await.unwrap();
         peer.read(&mut [0; 64]).await.unwrap()
     };
-    let heard = tokio::time::timeout(Duration::from_secs(10), spoken_to).await.expect("it goes on");
-    assert!(heard > 0);
+    assert!(wait_for("the first bytes of the connection", first_bytes).await > 0);
 }
 
-/// What `log` says is wrong with it.
-async fn complaint(log: &RedisLog) -> String {
-    let refused = log.ping().await.expect_err("it can't be written to");
-    std::error::Error::source(&refused).unwrap().to_string()
+/// Why `log` is not ready.
+async fn ping_error(log: &RedisLog) -> String {
+    let error = log.ping().await.expect_err("a log that is not ready");
+    std::error::Error::source(&error).unwrap().to_string()
 }
 
 #[tokio::test]
-async fn a_redis_that_answers_but_can_not_be_written_to_is_not_ready() {
+async fn a_redis_that_responds_but_accepts_no_writes_is_not_ready() {
     let server = RedisServer::start().await;
-    let log = server.log(RETENTION);
+    let log = server.open_log(RETENTION);
     log.ping().await.unwrap();
-    for (setting, bad, good, why) in [
+    for (setting, bad, good, expected) in [
         ("maxmemory", "1", "0", "OOM"),
         ("min-replicas-to-write", "1", "0", "NOREPLICAS"),
         ("replicaof", "127.0.0.1 1", "no one", "READONLY"),
@@ -224,109 +192,108 @@ async fn a_redis_that_answers_but_can_not_be_written_to_is_not_ready() {
             let mut words =
                 if setting == "replicaof" { vec!["REPLICAOF"] } else { vec!["CONFIG", "SET", setting] };
             words.extend(value.split(' '));
-            server.ask::<()>(&words).await.unwrap();
+            server.command::<()>(&words).await.unwrap();
         };
         set(bad).await;
-        let said = complaint(&log).await;
-        assert!(said.to_uppercase().contains(why), "{setting}: {said}");
+        let error = ping_error(&log).await;
+        assert!(error.to_uppercase().contains(expected), "{setting}: {error}");
         set(good).await;
         log.ping().await.unwrap();
     }
-    let log = RedisLog::new(settings(&server.url(), 1), RETENTION).unwrap();
-    let said = complaint(&log).await;
-    assert!(said.contains("replicas"), "{said}");
+    let error = ping_error(&open_log_with_replicas(&server.url(), 1)).await;
+    assert!(error.contains("replicas"), "{error}");
 }
 
 #[tokio::test]
-async fn an_examination_says_what_failed_first() {
+async fn a_probe_names_the_first_operation_that_failed() {
     let server = RedisServer::start().await;
     settings(&server.url(), 0).probe().await.unwrap();
-    server.ask::<()>(&["REPLICAOF", "127.0.0.1", "1"]).await.unwrap();
-    let refused = settings(&server.url(), 0).probe().await.unwrap_err().to_string();
-    assert!(refused.contains("a script"), "{refused}");
+    server.command::<()>(&["REPLICAOF", "127.0.0.1", "1"]).await.unwrap();
+    let error = settings(&server.url(), 0).probe().await.unwrap_err().to_string();
+    assert!(error.contains("a script"), "{error}");
 }
 
 #[tokio::test]
-async fn an_entry_that_can_not_be_read_is_lost_and_holds_up_nobody() {
+async fn an_undecodable_entry_is_lost_and_does_not_affect_later_ones() {
     let server = RedisServer::start().await;
-    let log = server.log(RETENTION);
-    let start = log.end(&feed("summer")).await.unwrap();
-    put(&log, "a").await.unwrap();
-    let spoilt = "local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1] \
-                  redis.call('DEL', KEYS[1]) \
-                  last[2][6] = 'not JSON' \
-                  redis.call('XADD', KEYS[1], last[1], unpack(last[2]))";
-    server.ask::<()>(&["EVAL", spoilt, "1", "test:{s09}:feed:summer"]).await.unwrap();
-    let end = appended(put(&log, "b").await.unwrap());
-    assert_eq!(log.read_after(&feed("summer"), start, 10).await.unwrap(), Read::Lost(end));
-    let key = |name| event(&feed("summer"), name, Kind::Uploaded, "01", second(10)).key;
-    assert_eq!(log.last_of(&key("b"), None).await.unwrap().unwrap().cursor, end);
-    assert_eq!(log.last_of(&key("a"), None).await.unwrap(), None);
+    let (log, feed) = (server.open_log(RETENTION), feed("summer"));
+    let start = log.read_end(&feed).await.unwrap();
+    append_new(&*log, upload(&feed, "a")).await;
+    let corrupt = "local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1] \
+                   redis.call('DEL', KEYS[1]) \
+                   last[2][6] = 'not JSON' \
+                   redis.call('XADD', KEYS[1], last[1], unpack(last[2]))";
+    server.command::<()>(&["EVAL", corrupt, "1", "test:{s09}:feed:summer"]).await.unwrap();
+    let end = append_new(&*log, upload(&feed, "b")).await;
+    assert_eq!(log.read_after(&feed, start, 10).await.unwrap(), ReadResult::Lost(end));
+    let key = |name| upload(&feed, name).key();
+    assert_eq!(log.find_latest(&key("b"), None).await.unwrap().unwrap().cursor, end);
+    assert_eq!(log.find_latest(&key("a"), None).await.unwrap(), None);
 }
 
 #[tokio::test]
-async fn everything_of_an_idle_feed_expires() {
+async fn every_key_of_an_idle_feed_expires() {
     let server = RedisServer::start().await;
-    let log = server.log(RETENTION);
-    put(&log, "a").await.unwrap();
-    log.note(vec![(feed("summer"), 1)]).await.unwrap();
-    let keys: Vec<String> = server.ask(&["KEYS", "*"]).await.unwrap();
+    let (log, feed) = (server.open_log(RETENTION), feed("summer"));
+    append_new(&*log, upload(&feed, "a")).await;
+    log.set_presence(vec![(feed, 1)]).await.unwrap();
+    let keys: Vec<String> = server.command(&["KEYS", "*"]).await.unwrap();
     assert_eq!(keys.len(), 6, "{keys:?}");
     for key in keys {
-        let left: i64 = server.ask(&["TTL", &key]).await.unwrap();
-        assert!((1..=86_400).contains(&left), "{key} lives {left} s");
+        let ttl: i64 = server.command(&["TTL", &key]).await.unwrap();
+        assert!((1..=86_400).contains(&ttl), "the TTL of {key} is {ttl} s");
     }
 }
 
 #[tokio::test]
-async fn a_feed_that_fails_keeps_no_other_from_being_renewed_and_noted() {
+async fn a_feed_that_fails_does_not_keep_others_from_being_renewed_and_reported() {
     let server = RedisServer::start().await;
-    let log = server.log(RETENTION);
+    let log = server.open_log(RETENTION);
     let (broken, summer) = (feed("broken"), feed("summer"));
-    let shard = photoshare_server::log::shard(&broken);
     for kind in ["meta", "watchers"] {
-        let key = format!("test:{{s{shard:02}}}:{kind}:broken");
-        server.ask::<()>(&["SET", &key, "of another type"]).await.unwrap();
+        let key = format!("test:{{s{:02}}}:{kind}:broken", shard_of(&broken));
+        server.command::<()>(&["SET", &key, "of another type"]).await.unwrap();
     }
-    put(&log, "a").await.unwrap();
-    server.age(&summer, Duration::from_hours(23)).await;
-    // More than are under way at once, before the one that is well.
+    append_new(&*log, upload(&summer, "a")).await;
+    server.shorten_ttl(&summer, Duration::from_hours(23)).await;
+    // More broken feeds than calls that are in flight at the same time, before the intact one.
     let mut watched = vec![broken.clone(); 100];
     watched.push(summer.clone());
-    log.note(watched.iter().cloned().map(|feed| (feed, 1)).collect()).await.unwrap_err();
-    assert_eq!(server.log(RETENTION).elsewhere(&summer).await.unwrap(), 1);
-    log.renew(watched).await.unwrap_err();
-    let left: i64 = server.ask(&["TTL", "test:{s09}:meta:summer"]).await.unwrap();
-    assert!(left > 3600, "{left} s are left");
+    log.set_presence(watched.iter().cloned().map(|feed| (feed, 1)).collect()).await.unwrap_err();
+    assert_eq!(server.open_log(RETENTION).count_remote(&summer).await.unwrap(), 1);
+    log.renew_ttl(watched).await.unwrap_err();
+    let ttl: i64 = server.command(&["TTL", "test:{s09}:meta:summer"]).await.unwrap();
+    assert!(ttl > 3600, "the TTL is {ttl} s");
 }
 
 #[tokio::test]
-async fn watchers_are_counted_over_all_processes() {
+async fn watchers_of_other_processes_are_counted() {
     let server = RedisServer::start().await;
-    let (here, there) = (server.log(RETENTION), server.log(RETENTION));
+    let (local, remote) = (server.open_log(RETENTION), server.open_log(RETENTION));
     let (summer, winter) = (feed("summer"), feed("winter"));
-    here.note(vec![(summer.clone(), 3)]).await.unwrap();
-    there.note(vec![(summer.clone(), 4), (winter.clone(), 1)]).await.unwrap();
-    assert_eq!(here.elsewhere(&summer).await.unwrap(), 4);
-    assert_eq!(there.elsewhere(&summer).await.unwrap(), 3);
-    assert_eq!(here.elsewhere(&winter).await.unwrap(), 1);
-    there.note(vec![(summer.clone(), 2)]).await.unwrap();
-    assert_eq!((here.elsewhere(&summer).await.unwrap(), here.elsewhere(&winter).await.unwrap()), (2, 0));
-    there.note(Vec::new()).await.unwrap();
-    assert_eq!(here.elsewhere(&summer).await.unwrap(), 0);
+    local.set_presence(vec![(summer.clone(), 3)]).await.unwrap();
+    remote.set_presence(vec![(summer.clone(), 4), (winter.clone(), 1)]).await.unwrap();
+    assert_eq!(local.count_remote(&summer).await.unwrap(), 4);
+    assert_eq!(remote.count_remote(&summer).await.unwrap(), 3);
+    assert_eq!(local.count_remote(&winter).await.unwrap(), 1);
+    remote.set_presence(vec![(summer.clone(), 2)]).await.unwrap();
+    assert_eq!(local.count_remote(&summer).await.unwrap(), 2);
+    assert_eq!(local.count_remote(&winter).await.unwrap(), 0);
+    remote.set_presence(Vec::new()).await.unwrap();
+    assert_eq!(local.count_remote(&summer).await.unwrap(), 0);
 }
 
 #[tokio::test]
-async fn what_dead_processes_noted_does_not_count_and_is_removed() {
+async fn expired_and_malformed_reports_are_not_counted_and_removed() {
     let server = RedisServer::start().await;
-    let (here, there) = (server.log(RETENTION), server.log(RETENTION));
+    let (local, remote) = (server.open_log(RETENTION), server.open_log(RETENTION));
     let summer = feed("summer");
-    there.note(vec![(summer.clone(), 4)]).await.unwrap();
+    remote.set_presence(vec![(summer.clone(), 4)]).await.unwrap();
     let watchers = "test:{s09}:watchers:summer";
-    let odd = ["dead", "3 100", "odd", "x", "none", "x 99999999999", "never", "3"];
-    server.ask::<()>(&[&["HSET", watchers][..], &odd].concat()).await.unwrap();
-    assert_eq!(here.elsewhere(&summer).await.unwrap(), 4);
-    here.note(vec![(summer.clone(), 1)]).await.unwrap();
-    assert_eq!(server.ask::<usize>(&["HLEN", watchers]).await.unwrap(), 2);
-    assert_eq!(here.elsewhere(&summer).await.unwrap(), 4);
+    let reports = ["expired", "3 100", "malformed", "x", "no count", "x 99999999999", "no time", "3"];
+    server.command::<()>(&[&["HSET", watchers][..], &reports].concat()).await.unwrap();
+    assert_eq!(local.count_remote(&summer).await.unwrap(), 4);
+    local.set_presence(vec![(summer.clone(), 1)]).await.unwrap();
+    assert_eq!(server.command::<usize>(&["HLEN", watchers]).await.unwrap(), 2);
+    assert_eq!(local.count_remote(&summer).await.unwrap(), 4);
 }

@@ -1,4 +1,4 @@
-//! The log in a Redis that is spoken to over TLS.
+//! The log in a Redis with TLS.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,60 +10,62 @@ use photoshare_server::log::{FeedLog, RedisAddress, RedisLog, RedisSettings, Sha
 use support::{
     RETENTION,
     certificate::Certificate,
-    feeds::{feed_on, follow, tail_key, until_told},
+    cluster_feeds::{feed_on, tail_key},
     redis_cluster::RedisCluster,
     redis_server::{RedisServer, free_port, settings},
+    tail_subscriber::TailSubscriber,
 };
 
-fn log(address: &str, any_certificate: bool) -> Arc<RedisLog> {
+fn open_log(address: &str, any_certificate: bool) -> Arc<RedisLog> {
     let url = format!("rediss://{address}");
     let address = RedisAddress::parse(&url, any_certificate).unwrap();
     Arc::new(RedisLog::new(RedisSettings { address, ..settings(&url, 0) }, RETENTION).unwrap())
 }
 
-async fn assert_refuses_the_certificate(log: &RedisLog) {
-    let refused = log.ping().await.unwrap_err();
-    let why = format!("{:?}", std::error::Error::source(&refused));
-    assert!(why.to_lowercase().contains("certificate"), "{why}");
+async fn assert_rejects_certificate(log: &RedisLog) {
+    let error = log.ping().await.unwrap_err();
+    let source = format!("{:?}", std::error::Error::source(&error));
+    assert!(source.to_lowercase().contains("certificate"), "{source}");
 }
 
 #[tokio::test]
-async fn trap_29_a_self_signed_certificate_is_refused_unless_it_is_allowed() {
-    let certificate = Certificate::sign_itself();
+async fn a_self_signed_certificate_is_rejected_unless_any_is_accepted() {
+    let certificate = Certificate::self_signed();
     let port = free_port().to_string();
-    let _server = RedisServer::start_with(&certificate.options(&port)).await;
+    let _server = RedisServer::start_with_options(&certificate.redis_options(&port)).await;
 
     let address = format!("127.0.0.1:{port}");
-    assert_refuses_the_certificate(&log(&address, false)).await;
-    log(&address, true).ping().await.unwrap();
+    assert_rejects_certificate(&open_log(&address, false)).await;
+    open_log(&address, true).ping().await.unwrap();
 }
 
 #[tokio::test]
-async fn trap_29_a_cluster_with_self_signed_certificates_is_refused_unless_they_are_allowed() {
-    let certificate = Certificate::sign_itself();
-    let cluster = RedisCluster::start_over_tls(&certificate).await;
-    assert_refuses_the_certificate(&log(&cluster.tls_address(0), false)).await;
-    log(&cluster.tls_address(0), true).ping().await.unwrap();
+async fn a_cluster_with_a_self_signed_certificate_is_rejected_unless_any_is_accepted() {
+    let certificate = Certificate::self_signed();
+    let cluster = RedisCluster::start_with_tls(&certificate).await;
+    assert_rejects_certificate(&open_log(&cluster.tls_address(0), false)).await;
+    open_log(&cluster.tls_address(0), true).ping().await.unwrap();
 }
 
 #[tokio::test]
-async fn all_nodes_of_a_cluster_are_spoken_to_over_tls() {
-    let certificate = Certificate::sign_itself();
-    let mut cluster = RedisCluster::start_over_tls(&certificate).await;
-    let log = log(&cluster.tls_address(0), true);
-    let (mut tail, _watched) = follow(&log, Shards(u64::MAX));
-    for at in 0..3 {
-        let feed = feed_on(&cluster, at).await;
-        until_told(&log, &feed, &mut tail).await;
-        let clients: String = cluster.nodes[at].ask(&["CLIENT", "LIST"]).await.unwrap();
-        let of_log = |client: &&str| client.contains(" cmd=eval") || client.contains(" cmd=xread");
-        let ours: Vec<_> = clients.lines().filter(of_log).collect();
-        let over_tls = format!(" laddr={} ", cluster.tls_address(at));
-        assert!(!ours.is_empty() && ours.iter().all(|client| client.contains(&over_tls)), "{clients}");
+async fn all_connections_to_the_nodes_of_a_cluster_use_tls() {
+    let certificate = Certificate::self_signed();
+    let mut cluster = RedisCluster::start_with_tls(&certificate).await;
+    let log = open_log(&cluster.tls_address(0), true);
+    let mut tail = TailSubscriber::start(log.clone(), Shards::ALL);
+    for index in 0..3 {
+        let feed = feed_on(&cluster, index).await;
+        tail.append_until_received(&*log, &feed).await;
+        let clients: String = cluster.nodes[index].command(&["CLIENT", "LIST"]).await.unwrap();
+        let is_of_log = |client: &&str| client.contains(" cmd=eval") || client.contains(" cmd=xread");
+        let connections: Vec<_> = clients.lines().filter(is_of_log).collect();
+        let tls_address = format!(" laddr={} ", cluster.tls_address(index));
+        let all_use_tls = connections.iter().all(|client| client.contains(&tls_address));
+        assert!(!connections.is_empty() && all_use_tls, "{clients}");
     }
     let feed = feed_on(&cluster, 1).await;
     cluster.move_slot_of(&tail_key(&feed), 2).await;
-    until_told(&log, &feed, &mut tail).await;
+    tail.append_until_received(&*log, &feed).await;
     cluster.nodes[2].restart().await;
-    until_told(&log, &feed, &mut tail).await;
+    tail.append_until_received(&*log, &feed).await;
 }

@@ -1,4 +1,5 @@
-//! The structure, held: which module may use which, and where each vendor's crate lives.
+//! Enforces the module structure of ARCHITECTURE.md: which module may use which, and which modules may use
+//! each external crate.
 
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used)]
@@ -9,8 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// From the pure to the outside: a module may use those named beside it, and nothing else of ours.
-const MAY_USE: &[(&str, &[&str])] = &[
+/// The modules of the crate, each with those that it may use. The order is topological.
+const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
     ("feed", &[]),
     ("events", &["feed"]),
     ("log", &["feed"]),
@@ -21,27 +22,28 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("hub", &["feed", "log"]),
     ("auth", &["feed"]),
     ("listener", &[]),
-    ("limit", &["auth", "listener"]),
-    ("wire", &["limit", "feed", "log", "bucket", "auth", "limit"]),
-    ("socketio", &["limit", "feed", "log", "bucket", "hub", "auth", "limit", "wire", "listener"]),
-    ("http", &["limit", "feed", "log", "bucket", "hub", "auth", "limit", "wire", "listener"]),
+    ("client_address", &[]),
+    ("limit", &["auth", "client_address", "listener"]),
+    ("protocol", &["limit", "feed", "log", "bucket", "auth"]),
+    ("socketio", &["limit", "feed", "log", "bucket", "hub", "auth", "protocol", "listener"]),
+    ("http", &["limit", "feed", "log", "bucket", "hub", "auth", "protocol", "listener"]),
     ("local", &["queue", "events"]),
     ("doctor", &["feed", "events", "log", "queue", "bucket"]),
     ("redrive", &["events", "queue"]),
 ];
 
-/// They put everything together.
-const OUTSIDE: &[&str] = &["app", "cli", "config", "telemetry", "lib", "main"];
+/// Modules that compose the others and may use all of them.
+const COMPOSITION_MODULES: &[&str] = &["app", "cli", "config", "telemetry", "lib", "main"];
 
-/// A vendor's crate and the modules that know it.
-const HOMES: &[(&str, &[&str])] = &[
+/// External crates, each with the modules that may use it.
+const ALLOWED_CRATE_USERS: &[(&str, &[&str])] = &[
     ("aws_sdk_sqs", &["queue"]),
     ("aws_sdk_s3", &["bucket"]),
     ("aws_sigv4", &["bucket"]),
     ("aws_lambda_events", &["events"]),
     ("socketioxide", &["socketio"]),
-    // Its string type is what `wire` encodes to.
-    ("socketioxide_core", &["socketio", "wire"]),
+    // `protocol` encodes events to its string type.
+    ("socketioxide_core", &["socketio", "protocol"]),
     ("engineioxide", &["socketio"]),
     ("axum", &["http", "listener", "app"]),
     ("s3s", &["local"]),
@@ -54,85 +56,84 @@ const HOMES: &[(&str, &[&str])] = &[
     ("imagesize", &["inspect"]),
     ("infer", &["inspect"]),
     ("exif", &["inspect"]),
-    ("utoipa", &["feed", "wire", "http"]),
+    ("utoipa", &["feed", "protocol", "http"]),
 ];
 
 #[test]
-fn modules_use_only_what_they_may() {
-    let mut wrong = Vec::new();
-    for (module, text) in sources() {
-        let Some((_, allowed)) = MAY_USE.iter().find(|(name, _)| *name == module) else {
-            assert!(OUTSIDE.contains(&module.as_str()), "{module} has no place in the table");
+fn modules_use_only_the_modules_they_may_use() {
+    let mut violations = Vec::new();
+    for (module, text) in read_sources() {
+        let Some((_, allowed)) = ALLOWED_DEPENDENCIES.iter().find(|(name, _)| *name == module) else {
+            assert!(COMPOSITION_MODULES.contains(&module.as_str()), "{module} is missing from the table");
             continue;
         };
-        for used in used_modules(&text) {
+        for used in find_used_modules(&text) {
             if used != module && !allowed.contains(&used.as_str()) {
-                wrong.push(format!("{module} uses {used}"));
+                violations.push(format!("{module} uses {used}"));
             }
         }
     }
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(violations.is_empty(), "{violations:#?}");
 }
 
 #[test]
-fn every_vendor_crate_has_its_home() {
-    let mut wrong = Vec::new();
-    for (module, text) in sources() {
-        for (vendor, homes) in HOMES {
-            if text.contains(&format!("{vendor}::")) && !homes.contains(&module.as_str()) {
-                wrong.push(format!("{module} uses {vendor}"));
+fn external_crates_are_used_only_in_their_modules() {
+    let mut violations = Vec::new();
+    for (module, text) in read_sources() {
+        for (external, users) in ALLOWED_CRATE_USERS {
+            if text.contains(&format!("{external}::")) && !users.contains(&module.as_str()) {
+                violations.push(format!("{module} uses {external}"));
             }
         }
     }
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(violations.is_empty(), "{violations:#?}");
 }
 
 #[test]
-fn the_table_can_be_read_from_the_top() {
-    let names: Vec<_> = MAY_USE.iter().map(|(name, _)| *name).collect();
-    for (index, (module, allowed)) in MAY_USE.iter().enumerate() {
+fn each_module_uses_only_modules_above_it_in_the_table() {
+    let names: Vec<_> = ALLOWED_DEPENDENCIES.iter().map(|(name, _)| *name).collect();
+    for (index, (module, allowed)) in ALLOWED_DEPENDENCIES.iter().enumerate() {
         for used in *allowed {
-            assert!(names[..index].contains(used), "{module} uses {used}, which stands below it");
+            assert!(names[..index].contains(used), "{module} uses {used}, which is below it");
         }
     }
 }
 
-/// Each source file with the name of its module, code only: comments and tests are left out, which stand
-/// at its end.
-fn sources() -> Vec<(String, String)> {
+/// The code of each source file, without comments and unit tests, with the name of its top-level module.
+fn read_sources() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
-    collect(&root, &mut files);
-    files.iter().map(|file| (module_of(&root, file), code(file))).collect()
+    collect_files(&root, &mut files);
+    files.iter().map(|file| (top_level_module(&root, file), read_code(file))).collect()
 }
 
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            collect(&path, files);
+            collect_files(&path, files);
         } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
             files.push(path);
         }
     }
 }
 
-fn module_of(root: &Path, file: &Path) -> String {
-    let inside = file.strip_prefix(root).unwrap();
-    let first = inside.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
+fn top_level_module(root: &Path, file: &Path) -> String {
+    let path = file.strip_prefix(root).unwrap();
+    let first = path.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
     first.trim_end_matches(".rs").to_owned()
 }
 
-fn code(file: &Path) -> String {
+fn read_code(file: &Path) -> String {
     let text = fs::read_to_string(file).unwrap();
-    let (text, tests) = text.split_once("#[cfg(test)]").unwrap_or((&text, ""));
-    let ends_with_tests = tests.lines().all(|line| !line.starts_with("use ") && !line.starts_with("pub "));
-    assert!(ends_with_tests, "{}: tests stand before other code, which nobody looks at", file.display());
-    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+    let (code, tests) = text.split_once("#[cfg(test)]").unwrap_or((&text, ""));
+    let tests_are_last = tests.lines().all(|line| !line.starts_with("use ") && !line.starts_with("pub "));
+    assert!(tests_are_last, "{}: the code after the tests is not checked", file.display());
+    code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// The top-level modules named after `crate::`, alone or in braces.
-fn used_modules(text: &str) -> BTreeSet<String> {
+/// Finds the top-level modules after `crate::`, alone or in a group in braces.
+fn find_used_modules(text: &str) -> BTreeSet<String> {
     let mut used = BTreeSet::new();
     for (at, _) in text.match_indices("crate::") {
         let rest = &text[at + "crate::".len()..];

@@ -1,8 +1,7 @@
-//! The suites of the log in Redis once more, on Valkey: what starts a server knows by the name of this crate
-//! that it is to be one.
+//! The suites of the log in Redis, run on Valkey: `support::redis_server` starts a Valkey in this test crate.
 
 #![allow(clippy::unwrap_used)]
-#![allow(clippy::duplicate_mod, reason = "each suite brings its own")]
+#![allow(clippy::duplicate_mod, reason = "each suite includes the support module")]
 
 #[path = "feed_log.rs"]
 mod feed_log;
@@ -17,11 +16,11 @@ mod support;
 use support::redis_server::{RedisServer, settings};
 
 #[tokio::test]
-async fn it_is_examined_under_its_own_name_and_version() {
+async fn a_probe_reports_the_name_and_version_of_valkey() {
     let server = RedisServer::start().await;
-    let info: String = server.ask(&["INFO", "server"]).await.unwrap();
+    let info: String = server.command(&["INFO", "server"]).await.unwrap();
     let version = info.lines().find_map(|line| line.strip_prefix("valkey_version:")).unwrap();
     let health = settings(&server.url(), 0).probe().await.unwrap();
     assert_eq!(health.server, format!("Valkey {version}"));
-    assert_eq!(version.split('.').next().unwrap().parse(), Ok(health.major));
+    assert_eq!(version.split('.').next().unwrap().parse(), Ok(health.major_version));
 }

@@ -1,45 +1,45 @@
-//! What delivery costs, beside Node's socket.io: `make bench`, explained in `docs/benchmarks.md`.
+//! The cost of delivery, compared with Node's socket.io: `make bench`, explained in `docs/benchmarks.md`.
 //!
-//! This process is the load, on one core; it starts each server on the other, anew for every step.
+//! This process is the load, on one core. It starts the servers on the other core, a new one for every step.
 
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     clippy::print_stdout,
     clippy::unchecked_time_subtraction,
-    reason = "figures for people"
+    reason = "the figures are printed for people"
 )]
 
 mod load;
 mod process;
 mod server;
-mod verdict;
+mod targets;
 
 use std::time::{Duration, Instant};
 
-use load::{Client, Shared};
-use process::{Cpu, Kind, Server};
-use verdict::Verdict;
+use load::{Client, SharedTally};
+use process::{Cpu, Server, ServerKind};
+use targets::TargetReport;
 
-/// What a server is told to publish.
+/// What a server publishes in a step: a line of four numbers on its standard input.
 #[derive(Debug, Clone, Copy)]
-pub struct Order {
+pub struct Workload {
     feeds: u32,
-    /// Events a second, over all feeds.
+    /// Events per second, over all feeds.
     rate: u32,
     events: u32,
-    /// Of an event, in bytes.
+    /// Size of an event, in bytes.
     size: usize,
 }
 
-impl Order {
+impl Workload {
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.split(' ');
         let mut next = || words.next()?.parse().ok();
         Some(Self { feeds: next()?, rate: next()?, events: next()?, size: next()? as usize })
     }
 
-    fn line(self) -> String {
+    fn to_line(self) -> String {
         format!("{} {} {} {}\n", self.feeds, self.rate, self.events, self.size)
     }
 }
@@ -47,14 +47,18 @@ impl Order {
 const RATES: [u32; 7] = [20, 50, 100, 200, 400, 800, 1200];
 const SIZES: [usize; 2] = [400, 1200];
 const CLIENTS: u32 = 1000;
-const MANY: u32 = 10_000;
-/// Connections that are being made at the same time.
-const AT_ONCE: u32 = 50;
-const JOINS: u32 = 20;
-const STALLED: u32 = 100;
-const BURST: u32 = 10_000;
-/// How long a server that fell behind may take to tell the rest.
-const GRACE: Duration = Duration::from_secs(10);
+/// Clients of the step with many feeds.
+const MANY_CLIENTS: u32 = 10_000;
+/// Connections that are established at the same time.
+const CONCURRENT_CONNECTS: u32 = 50;
+/// Feeds that each client joins in the join step.
+const JOINS_PER_CLIENT: u32 = 20;
+/// Clients that read nothing in the stall step.
+const STALLED_CLIENTS: u32 = 100;
+/// Events of the stall step.
+const STALL_EVENTS: u32 = 10_000;
+/// Time after the last event within which a server must have delivered everything.
+const CATCH_UP_TIME: Duration = Duration::from_secs(10);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
@@ -63,120 +67,120 @@ async fn main() -> anyhow::Result<()> {
         return server::serve().await;
     }
     process::pin_load()?;
-    let mut verdict = Verdict::default();
+    let mut report = TargetReport::default();
     let wanted = |name: &str| words.is_empty() || words.iter().any(|word| word == name);
     for size in SIZES {
         if wanted(&size.to_string()) {
-            ladder(size, &words, &mut verdict).await?;
+            run_rates(size, &words, &mut report).await?;
         }
     }
     if wanted("many") {
-        many(&words, &mut verdict).await?;
+        run_many_feeds(&words, &mut report).await?;
     }
     if wanted("stalled") {
-        stalled(&words).await?;
+        run_stalled(&words).await?;
     }
-    verdict.print();
+    report.print();
     Ok(())
 }
 
-/// All steps, or those that `BENCH_RATES` names.
-fn rates() -> anyhow::Result<Vec<u32>> {
+/// The rates of `BENCH_RATES`, by default all of them.
+fn parse_rates() -> anyhow::Result<Vec<u32>> {
     match std::env::var("BENCH_RATES") {
         Ok(named) => Ok(named.split(',').map(str::parse).collect::<Result<_, _>>()?),
         Err(_) => Ok(RATES.to_vec()),
     }
 }
 
-/// Both servers, or the one that is named.
-fn kinds(words: &[String]) -> impl Iterator<Item = Kind> {
+/// The server that the arguments name, by default both.
+fn server_kinds(words: &[String]) -> impl Iterator<Item = ServerKind> {
     let named = |name: &str| words.iter().any(|word| word == name);
     let kinds = match (named("ours"), named("node")) {
-        (true, false) => vec![Kind::PhotoShare],
-        (false, true) => vec![Kind::Node],
-        _ => vec![Kind::PhotoShare, Kind::Node],
+        (true, false) => vec![ServerKind::PhotoShare],
+        (false, true) => vec![ServerKind::Node],
+        _ => vec![ServerKind::PhotoShare, ServerKind::Node],
     };
     kinds.into_iter()
 }
 
-/// What one step showed.
+/// Results of one step.
 struct Figures {
     per_second: f64,
     cpu: Cpu,
     p50: Duration,
     p99: Duration,
-    /// Not told in time.
+    /// Events that were not delivered in time.
     missing: u64,
-    /// Told twice, or not in order.
-    wrong: u64,
+    /// Events that were delivered twice or out of order.
+    out_of_order: u64,
     size: u64,
 }
 
 impl Figures {
     fn sustained(&self, rate: u32, clients: u32) -> bool {
-        let wanted = f64::from(rate) * f64::from(clients);
-        self.missing + self.wrong == 0 && self.per_second > 0.95 * wanted
+        let expected = f64::from(rate) * f64::from(clients);
+        self.missing + self.out_of_order == 0 && self.per_second > 0.95 * expected
     }
 }
 
 /// 1,000 clients in one feed, at each rate.
-async fn ladder(size: usize, words: &[String], verdict: &mut Verdict) -> anyhow::Result<()> {
+async fn run_rates(size: usize, words: &[String], report: &mut TargetReport) -> anyhow::Result<()> {
     let seconds = std::env::var("BENCH_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(8);
     println!("\n## {CLIENTS} clients in one feed, events of {size} bytes\n");
     println!("| events/s | server | deliveries/s | CPU per delivery | p50 | p99 | missing | frame |");
     println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
-    for rate in rates()? {
-        for kind in kinds(words) {
-            let order = Order { feeds: 1, rate, events: rate * seconds, size };
+    for rate in parse_rates()? {
+        for kind in server_kinds(words) {
+            let workload = Workload { feeds: 1, rate, events: rate * seconds, size };
             let server = Server::start(kind)?;
-            let shared = Shared::new();
-            listen(connect(&server, CLIENTS, 1, &shared).await?);
-            let figures = publish(&server, order, CLIENTS, &shared).await?;
-            row(rate, kind, &figures);
-            verdict.note_step(kind, size, rate, &figures);
+            let shared = SharedTally::new();
+            spawn_clients(connect(&server, CLIENTS, 1, &shared).await?);
+            let figures = publish(&server, workload, CLIENTS, &shared).await?;
+            print_row(rate, kind, &figures);
+            report.record_step(kind, size, rate, &figures);
         }
     }
     Ok(())
 }
 
-/// 10,000 connections in 2,000 feeds: connecting, lying idle, being told, joining.
-async fn many(words: &[String], verdict: &mut Verdict) -> anyhow::Result<()> {
-    let feeds = MANY / 5;
-    println!("\n## {MANY} connections, {feeds} feeds of 5\n");
-    for kind in kinds(words) {
+/// 10,000 connections in 2,000 feeds: connects, memory while idle, deliveries, joins.
+async fn run_many_feeds(words: &[String], report: &mut TargetReport) -> anyhow::Result<()> {
+    let feeds = MANY_CLIENTS / 5;
+    println!("\n## {MANY_CLIENTS} connections, {feeds} feeds of 5\n");
+    for kind in server_kinds(words) {
         let server = Server::start(kind)?;
         let before = server.memory()?;
         let (start, cpu) = (Instant::now(), server.cpu()?);
-        let shared = Shared::new();
-        let clients = connect(&server, MANY, feeds, &shared).await?;
+        let shared = SharedTally::new();
+        let clients = connect(&server, MANY_CLIENTS, feeds, &shared).await?;
         let took = start.elapsed();
-        let each = server.cpu_since(cpu)?.each(MANY.into());
-        listen(clients);
+        let each = server.cpu_since(cpu)?.per_item(MANY_CLIENTS.into());
+        spawn_clients(clients);
         tokio::time::sleep(Duration::from_secs(3)).await;
-        let idle = (server.memory()? - before) as f64 / f64::from(MANY) / 1024.0;
-        verdict.note_memory(kind, idle);
+        let idle = (server.memory()? - before) as f64 / f64::from(MANY_CLIENTS) / 1024.0;
+        report.record_memory(kind, idle);
         println!(
             "{kind}: {:.0} connects with a join a second (CPU each: {each}), {idle:.1} KiB a connection",
-            f64::from(MANY) / took.as_secs_f64(),
+            f64::from(MANY_CLIENTS) / took.as_secs_f64(),
         );
-        let order = Order { feeds, rate: feeds, events: feeds * 8, size: 1200 };
+        let workload = Workload { feeds, rate: feeds, events: feeds * 8, size: 1200 };
         println!("\n| events/s | server | deliveries/s | CPU per delivery | p50 | p99 | missing | frame |");
         println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
-        row(feeds, kind, &publish(&server, order, 5, &shared).await?);
+        print_row(feeds, kind, &publish(&server, workload, 5, &shared).await?);
         drop(server);
-        joins(kind).await?;
+        run_joins(kind).await?;
     }
     Ok(())
 }
 
-/// 1,000 connections join one feed after the other.
-async fn joins(kind: Kind) -> anyhow::Result<()> {
+/// 1,000 connections, each of which joins one feed after the other.
+async fn run_joins(kind: ServerKind) -> anyhow::Result<()> {
     let server = Server::start(kind)?;
-    let clients = connect(&server, CLIENTS, 1, &Shared::new()).await?;
+    let clients = connect(&server, CLIENTS, 1, &SharedTally::new()).await?;
     let (start, cpu) = (Instant::now(), server.cpu()?);
     let joining = clients.into_iter().enumerate().map(|(number, mut client)| {
         tokio::spawn(async move {
-            for feed in 0..JOINS {
+            for feed in 0..JOINS_PER_CLIENT {
                 client.join(&format!("j{}-{feed}", number / 5)).await?;
             }
             anyhow::Ok(client)
@@ -186,48 +190,53 @@ async fn joins(kind: Kind) -> anyhow::Result<()> {
     for client in joining.collect::<Vec<_>>() {
         joined.push(client.await??);
     }
-    let joins = f64::from(CLIENTS * JOINS);
-    let (took, each) = (start.elapsed(), server.cpu_since(cpu)?.each(joins));
+    let joins = f64::from(CLIENTS * JOINS_PER_CLIENT);
+    let (took, each) = (start.elapsed(), server.cpu_since(cpu)?.per_item(joins));
     println!("\n{kind}: {:.0} joins a second (CPU each: {each})\n", joins / took.as_secs_f64());
     Ok(())
 }
 
-/// 100 connections that read nothing beside one that does, while thousands of events are told.
-async fn stalled(words: &[String]) -> anyhow::Result<()> {
-    println!("\n## {STALLED} connections that read nothing, {BURST} events of 1200 bytes\n");
+/// 100 connections that read nothing and one that does, while thousands of events are published.
+async fn run_stalled(words: &[String]) -> anyhow::Result<()> {
+    println!("\n## {STALLED_CLIENTS} connections that read nothing, {STALL_EVENTS} events of 1200 bytes\n");
     println!("| server | memory before | after | a stalled connection | the one that reads: missing | p99 |");
     println!("| --- | --- | --- | --- | --- | --- |");
-    for kind in kinds(words) {
+    for kind in server_kinds(words) {
         let server = Server::start(kind)?;
-        let shared = Shared::new();
-        let asleep = connect(&server, STALLED, 1, &Shared::new()).await?;
-        listen(connect(&server, 1, 1, &shared).await?);
+        let shared = SharedTally::new();
+        let stalled_clients = connect(&server, STALLED_CLIENTS, 1, &SharedTally::new()).await?;
+        spawn_clients(connect(&server, 1, 1, &shared).await?);
         let before = server.memory()?;
-        let order = Order { feeds: 1, rate: 1000, events: BURST, size: 1200 };
-        let figures = publish(&server, order, 1, &shared).await?;
+        let workload = Workload { feeds: 1, rate: 1000, events: STALL_EVENTS, size: 1200 };
+        let figures = publish(&server, workload, 1, &shared).await?;
         let after = server.memory()?;
         let mib = |bytes: u64| bytes as f64 / 1024.0 / 1024.0;
         println!(
             "| {kind} | {:.1} MiB | {:.1} MiB | {:.1} KiB | {} | {:.1} ms |",
             mib(before),
             mib(after),
-            after.saturating_sub(before) as f64 / f64::from(STALLED) / 1024.0,
-            figures.missing + figures.wrong,
+            after.saturating_sub(before) as f64 / f64::from(STALLED_CLIENTS) / 1024.0,
+            figures.missing + figures.out_of_order,
             figures.p99.as_secs_f64() * 1e3,
         );
-        drop(asleep);
+        drop(stalled_clients);
     }
     Ok(())
 }
 
 /// Connects `count` clients, evenly over the feeds.
-async fn connect(server: &Server, count: u32, feeds: u32, shared: &Shared) -> anyhow::Result<Vec<Client>> {
-    let lanes: Vec<_> = (0..AT_ONCE)
-        .map(|lane| {
+async fn connect(
+    server: &Server,
+    count: u32,
+    feeds: u32,
+    shared: &SharedTally,
+) -> anyhow::Result<Vec<Client>> {
+    let tasks: Vec<_> = (0..CONCURRENT_CONNECTS)
+        .map(|task| {
             let (address, shared) = (server.address(), shared.clone());
             tokio::spawn(async move {
                 let mut clients = Vec::new();
-                for number in (lane..count).step_by(AT_ONCE as usize) {
+                for number in (task..count).step_by(CONCURRENT_CONNECTS as usize) {
                     let feed = format!("f{}", number % feeds);
                     clients.push(Client::connect(address, feed, shared.clone()).await?);
                 }
@@ -236,43 +245,49 @@ async fn connect(server: &Server, count: u32, feeds: u32, shared: &Shared) -> an
         })
         .collect();
     let mut clients = Vec::new();
-    for lane in lanes {
-        clients.extend(lane.await??);
+    for task in tasks {
+        clients.extend(task.await??);
     }
     Ok(clients)
 }
 
-fn listen(clients: Vec<Client>) {
+fn spawn_clients(clients: Vec<Client>) {
     for client in clients {
-        tokio::spawn(client.listen());
+        tokio::spawn(client.receive_events());
     }
 }
 
-/// Lets the server publish, and waits until everything has come, or too late.
-async fn publish(server: &Server, order: Order, per_feed: u32, shared: &Shared) -> anyhow::Result<Figures> {
-    let expected = u64::from(order.events) * u64::from(per_feed);
+/// Has the server publish, and waits until everything has arrived or the time is up.
+async fn publish(
+    server: &Server,
+    workload: Workload,
+    per_feed: u32,
+    shared: &SharedTally,
+) -> anyhow::Result<Figures> {
+    let expected = u64::from(workload.events) * u64::from(per_feed);
     let (start, cpu) = (Instant::now(), server.cpu()?);
-    server.order(&order.line())?;
-    let give_up = start + Duration::from_secs((order.events / order.rate).into()) + GRACE;
-    // The load never sleeps: to wake it would be charged to the server, and real clients are elsewhere.
-    while shared.tally().received < expected && Instant::now() < give_up {
+    server.send_workload(&workload.to_line())?;
+    let deadline = start + Duration::from_secs((workload.events / workload.rate).into()) + CATCH_UP_TIME;
+    // The load never sleeps: the kernel would charge its wake-ups to the server, while real clients are on
+    // other machines.
+    while shared.tally().received < expected && Instant::now() < deadline {
         tokio::task::yield_now().await;
     }
     let cpu = server.cpu_since(cpu)?;
     let tally = shared.tally();
-    anyhow::ensure!(tally.received > 0, "nothing came");
+    anyhow::ensure!(tally.received > 0, "no event was received");
     Ok(Figures {
         per_second: tally.received as f64 / (tally.last - start).as_secs_f64(),
-        cpu: cpu.each(tally.received as f64),
+        cpu: cpu.per_item(tally.received as f64),
         p50: tally.percentile(0.5),
         p99: tally.percentile(0.99),
         missing: expected.saturating_sub(tally.received),
-        wrong: tally.out_of_order,
+        out_of_order: tally.out_of_order,
         size: tally.bytes / tally.received,
     })
 }
 
-fn row(rate: u32, kind: Kind, figures: &Figures) {
+fn print_row(rate: u32, kind: ServerKind, figures: &Figures) {
     let millis = |time: Duration| time.as_secs_f64() * 1e3;
     println!(
         "| {rate} | {kind} | {:.0} | {} | {:.1} ms | {:.1} ms | {} | {} B |",
@@ -280,7 +295,7 @@ fn row(rate: u32, kind: Kind, figures: &Figures) {
         figures.cpu,
         millis(figures.p50),
         millis(figures.p99),
-        figures.missing + figures.wrong,
+        figures.missing + figures.out_of_order,
         figures.size
     );
 }

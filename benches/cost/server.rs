@@ -1,5 +1,5 @@
-//! The real parts, from the feed log to the socket. A timer stands where S3 and its queue do: neither
-//! gives a thousand events a second on a desk.
+//! The server under test: the real components from the feed log to the socket. A timer replaces S3 and SQS,
+//! which deliver no thousand events per second to a developer's machine.
 
 use std::{io::BufRead, sync::Arc, time::Duration};
 
@@ -7,30 +7,34 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use jiff::{SignedDuration, Timestamp};
 use photoshare_server::{
-    auth::{Gate, Rights, Settings},
-    bucket::{Bucket, Lives},
+    auth::{AuthSettings, Authenticator, Rights},
+    bucket::{Bucket, UrlTtls},
     config::LogFormat,
-    feed::{FeedEvent, FeedId, KeyPrefix, Kind, NameSecret, ObjectKey, Photo},
+    feed::{EventKind, FeedEvent, FeedId, KeyPrefix, NameSecret, ObjectKey, Photo},
     http::{self, AllowedOrigins, UploadRules},
     hub::Hub,
     limit::{self, Limiter},
     listener::{Listener, Peer},
     log::{FeedLog, MemoryLog, Proof, Retention},
-    socketio::{self, Limits, SocketIoServer},
+    protocol::{EventEncoder, UrlBase},
+    socketio::{self, ConnectionLimits, SocketIoServer},
     telemetry,
-    wire::{Showcase, UrlBase},
 };
 use tokio::{net::TcpListener, sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::Order;
+use crate::Workload;
 
-/// The defaults of the configuration.
 const DAY: Duration = Duration::from_hours(24);
-const RETENTION: Retention = Retention { entries: 1000, seen: 10_000, seen_for: DAY, idle: DAY };
-const LIMITS: Limits =
-    Limits { feeds_per_connection: 100, patience: Duration::from_secs(30), message: 16 * 1024 };
-const RATES: limit::Settings = limit::Settings {
+/// The defaults of the configuration, here and below.
+const RETENTION: Retention =
+    Retention { max_entries: 1000, max_seen_keys: 10_000, seen_ttl: DAY, idle_ttl: DAY };
+const CONNECTION_LIMITS: ConnectionLimits = ConnectionLimits {
+    feeds_per_connection: 100,
+    stall_timeout: Duration::from_secs(30),
+    max_message_bytes: 16 * 1024,
+};
+const RATE_LIMITS: limit::LimitSettings = limit::LimitSettings {
     grants: None,
     requests: None,
     joins: None,
@@ -38,61 +42,63 @@ const RATES: limit::Settings = limit::Settings {
     connections_per_address: None,
     trusted_proxy_hops: 0,
 };
-const LIVES: Lives = Lives { view: Duration::from_hours(1), upload_max: Duration::from_hours(1) };
-/// Temporary credentials have a token of about this length, and every URL holds it.
-const SESSION_TOKEN: usize = 350;
+const URL_TTLS: UrlTtls = UrlTtls { view: Duration::from_hours(1), upload_max: Duration::from_hours(1) };
+/// Length of a session token of temporary credentials, which every signed URL contains.
+const SESSION_TOKEN_LENGTH: usize = 350;
 
-/// Says its port on standard output, then publishes as it is ordered on standard input, until that ends.
+/// Prints its port to standard output, then publishes the workloads that it reads from standard input, until
+/// that ends.
 pub async fn serve() -> anyhow::Result<()> {
     let metrics = telemetry::init(LogFormat::Json)?;
     let log = Arc::new(MemoryLog::new(RETENTION));
-    let hub = Hub::new(log.clone(), LIMITS.patience);
-    let bucket = Bucket::connect(&sdk(), "photos", KeyPrefix::default(), LIVES).await?;
-    let url_base = UrlBase::Fixed(bucket.base().clone());
-    let showcase = Arc::new(Showcase::new(bucket));
-    let everybody = Settings { keys: None, anonymous: Rights::ALL, audience: None, issuer: None };
-    let gate = Arc::new(Gate::new(everybody)?);
-    let limiter = Arc::new(Limiter::new(&RATES));
-    let (engine, _socketio) = SocketIoServer::new(Arc::new(socketio::Context {
-        gate: gate.clone(),
+    let hub = Hub::new(log.clone(), CONNECTION_LIMITS.stall_timeout);
+    let bucket = Bucket::connect(&sdk_config(), "photos", KeyPrefix::default(), URL_TTLS).await?;
+    let url_base = UrlBase::Fixed(bucket.url().clone());
+    let event_encoder = Arc::new(EventEncoder::new(bucket));
+    let auth_settings = AuthSettings { keys: None, anonymous: Rights::ALL, audience: None, issuer: None };
+    let authenticator = Arc::new(Authenticator::new(auth_settings)?);
+    let limiter = Arc::new(Limiter::new(&RATE_LIMITS));
+    let (socket_io, _socket_io_server) = SocketIoServer::new(Arc::new(socketio::ConnectionContext {
+        authenticator: authenticator.clone(),
         limiter: limiter.clone(),
         hub: hub.clone(),
-        showcase: showcase.clone(),
-        limits: LIMITS,
+        event_encoder: event_encoder.clone(),
+        limits: CONNECTION_LIMITS,
         url_base: url_base.clone(),
         announce_connections: false,
     }));
-    let router = http::router(http::Context {
-        gate,
+    let router = http::router(http::AppState {
+        authenticator,
         limiter,
         hub: hub.clone(),
         presence: log.clone(),
-        showcase,
+        event_encoder,
         url_base,
-        uploads: UploadRules { max_bytes: 1, content_types: Vec::new(), record_uploader: false },
-        name_secret: NameSecret::random(),
+        upload_rules: UploadRules { max_bytes: 1, content_types: Vec::new(), record_uploader: false },
+        upload_name_secret: NameSecret::random(),
         readiness: Arc::default(),
         metrics,
         metrics_token: None,
-        page: None,
-        stopping: CancellationToken::new(),
+        demo_page: None,
+        shutdown: CancellationToken::new(),
     });
-    let router = http::around(router.route_service("/socket.io/", engine), &AllowedOrigins::default());
+    let router =
+        http::with_middleware(router.route_service("/socket.io/", socket_io), &AllowedOrigins::default());
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?.port());
     tokio::spawn(hub.run(CancellationToken::new()));
-    let listener = Listener { socket: listener, cut_all: CancellationToken::new() };
+    let listener = Listener { socket: listener, abort_all: CancellationToken::new() };
     let app = router.into_make_service_with_connect_info::<Peer>();
     tokio::spawn(async move { axum::serve(listener, app).await });
-    let mut orders = orders();
-    while let Some(order) = orders.recv().await {
-        publish(&*log, &order).await?;
+    let mut workloads = read_workloads();
+    while let Some(workload) = workloads.recv().await {
+        publish(&*log, &workload).await?;
     }
     Ok(())
 }
 
-fn sdk() -> SdkConfig {
-    let token = "t".repeat(SESSION_TOKEN);
+fn sdk_config() -> SdkConfig {
+    let token = "t".repeat(SESSION_TOKEN_LENGTH);
     let credentials = Credentials::new("AKIAIOSFODNN7EXAMPLE", "secret", Some(token), None, "bench");
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -101,39 +107,40 @@ fn sdk() -> SdkConfig {
         .build()
 }
 
-fn orders() -> mpsc::Receiver<Order> {
-    let (sender, receiver) = mpsc::channel(1);
+fn read_workloads() -> mpsc::Receiver<Workload> {
+    let (tx, rx) = mpsc::channel(1);
     std::thread::spawn(move || {
         let lines = std::io::stdin().lock().lines().map_while(Result::ok);
-        for order in lines.filter_map(|line| Order::parse(&line)) {
-            let _ = sender.blocking_send(order);
+        for workload in lines.filter_map(|line| Workload::parse(&line)) {
+            let _ = tx.blocking_send(workload);
         }
     });
-    receiver
+    rx
 }
 
-/// Appends every event when it is due.
-async fn publish(log: &dyn FeedLog, order: &Order) -> anyhow::Result<()> {
-    let (start, began) = (Instant::now(), Timestamp::now());
-    for sent in 0..order.events {
-        let due = Duration::from_secs_f64(f64::from(sent) / f64::from(order.rate));
+/// Appends every event at its due time.
+async fn publish(log: &dyn FeedLog, workload: &Workload) -> anyhow::Result<()> {
+    let (start, start_time) = (Instant::now(), Timestamp::now());
+    for sent in 0..workload.events {
+        let due = Duration::from_secs_f64(f64::from(sent) / f64::from(workload.rate));
         if start + due > Instant::now() {
             tokio::time::sleep_until(start + due).await;
         }
-        let feed = FeedId::parse(&format!("f{}", sent % order.feeds))?;
-        let event = photo(&feed, sent / order.feeds, began + SignedDuration::try_from(due)?, order.size)?;
+        let feed = FeedId::parse(&format!("f{}", sent % workload.feeds))?;
+        let event =
+            photo(&feed, sent / workload.feeds, start_time + SignedDuration::try_from(due)?, workload.size)?;
         log.append(event, Proof::Bucket, Timestamp::now()).await?;
     }
     Ok(())
 }
 
-/// The number and the time when it was due stand in the key. A large one is an upload with its signed
-/// URL, a small one a removal; the name fills up what is missing.
+/// An event whose key contains its number and due time. A large event is an upload with its signed URL, a
+/// small one a removal; the name is padded to reach `size`.
 fn photo(feed: &FeedId, number: u32, due: Timestamp, size: usize) -> anyhow::Result<FeedEvent> {
-    let kind = if size > 1000 { Kind::Uploaded } else { Kind::Removed };
-    // A URL holds the key once more.
-    let filler = if size > 1000 { (size - 962) / 2 } else { size - 192 };
-    let name = format!("{number:010}-{:016}-{}.jpg", due.as_microsecond(), "n".repeat(filler));
+    let kind = if size > 1000 { EventKind::Uploaded } else { EventKind::Removed };
+    // The URL repeats the key.
+    let padding = if size > 1000 { (size - 962) / 2 } else { size - 192 };
+    let name = format!("{number:010}-{:016}-{}.jpg", due.as_microsecond(), "n".repeat(padding));
     Ok(FeedEvent {
         kind,
         key: ObjectKey::build(&KeyPrefix::default(), feed, &name)?,

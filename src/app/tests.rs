@@ -7,14 +7,14 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::*;
+use super::{readiness::check_queue, *};
 use crate::{
-    feed::{Cursor, Epoch, FeedEvent, FeedId, Kind, ObjectKey, Photo},
-    hub::{Refused, Subscriber},
-    log::{Entry, MemoryLog, Proof, Retention},
+    feed::{Cursor, Epoch, EventKind, FeedEvent, FeedId, ObjectKey, Photo},
+    hub::{DeliveryError, Hub, Subscriber},
+    log::{Entry, FeedLog, MemoryLog, Proof, Retention},
     queue::{
         Disposition, Handler, Message,
-        scripted::{Answer, Sqs, nothing},
+        scripted::{ScriptedResponse, ScriptedSqs, empty_long_poll},
     },
 };
 
@@ -26,66 +26,76 @@ impl Handler for Idle {
         Disposition::Delete
     }
 
-    async fn ready(&self) -> bool {
+    async fn is_ready(&self) -> bool {
         true
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn trap_20_readiness_says_that_the_queue_is_silent_and_when_it_is_back() {
-    let dead = Arc::new(AtomicBool::new(false));
-    let answers = dead.clone();
-    let sqs = Sqs::new(move |_| if answers.load(Ordering::Relaxed) { Answer::Never } else { nothing() });
-    let consumer = Consumer::new(sqs.queue(), Arc::new(Idle), ConsumerConfig { max_loops: 1, drain: DRAIN });
+async fn the_queue_is_not_ready_while_it_does_not_respond_and_ready_once_it_does_again() {
+    let unresponsive = Arc::new(AtomicBool::new(false));
+    let is_unresponsive = unresponsive.clone();
+    let sqs = ScriptedSqs::new(move |_| {
+        if is_unresponsive.load(Ordering::Relaxed) { ScriptedResponse::NoResponse } else { empty_long_poll() }
+    });
+    let consumer = Consumer::new(
+        sqs.queue(),
+        Arc::new(Idle),
+        ConsumerConfig { max_loops: 1, drain_timeout: DRAIN_TIMEOUT },
+    );
     let health = consumer.health();
     let stop = CancellationToken::new();
     let running = tokio::spawn(consumer.run(stop.clone()));
     tokio::time::sleep(Duration::from_mins(10)).await;
-    let said = heard_from(&health).expect("an idle queue is a good one");
-    assert!(said.starts_with("ok, heard from "), "{said}");
-    dead.store(true, Ordering::Relaxed);
+    let status = check_queue(&health).expect("an idle queue is ready");
+    assert!(status.starts_with("ok, last response "), "{status}");
+    unresponsive.store(true, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_mins(3)).await;
-    let said = heard_from(&health).unwrap_err();
-    assert!(said.starts_with("no answer for 1"), "{said}");
-    dead.store(false, Ordering::Relaxed);
+    let status = check_queue(&health).unwrap_err();
+    assert!(status.starts_with("no response for 1"), "{status}");
+    unresponsive.store(false, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_mins(2)).await;
-    assert!(heard_from(&health).is_ok());
+    assert!(check_queue(&health).is_ok());
     stop.cancel();
     running.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_queue_that_refuses_from_the_start_is_not_ready_at_once() {
-    let sqs = Sqs::new(|_| Answer::Says(403, json!({"__type": "AccessDenied"})));
-    let consumer = Consumer::new(sqs.queue(), Arc::new(Idle), ConsumerConfig { max_loops: 1, drain: DRAIN });
+async fn a_queue_that_has_refused_every_receive_is_not_ready() {
+    let sqs = ScriptedSqs::new(|_| ScriptedResponse::Json(403, json!({"__type": "AccessDenied"})));
+    let consumer = Consumer::new(
+        sqs.queue(),
+        Arc::new(Idle),
+        ConsumerConfig { max_loops: 1, drain_timeout: DRAIN_TIMEOUT },
+    );
     let health = consumer.health();
     let running = tokio::spawn(consumer.run(CancellationToken::new()));
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let said = heard_from(&health).unwrap_err();
-    assert!(said.contains("SQS_QUEUE_URL"), "{said}");
+    let status = check_queue(&health).unwrap_err();
+    assert!(status.contains("SQS_QUEUE_URL"), "{status}");
     running.abort();
 }
 
 struct Watcher;
 
 impl Subscriber for Watcher {
-    fn deliver(&self, _: &mut dyn Iterator<Item = &Entry>, _: &mut Cursor) -> Result<(), Refused> {
+    fn deliver(&self, _: &mut dyn Iterator<Item = &Entry>, _: &mut Cursor) -> Result<(), DeliveryError> {
         Ok(())
     }
 
-    fn lost(&self, _: &FeedId, _: Cursor) -> Result<(), Refused> {
+    fn notify_lost(&self, _: &FeedId, _: Cursor) -> Result<(), DeliveryError> {
         Ok(())
     }
 
-    fn cut(&self) {}
+    fn abort(&self) {}
 }
 
-/// An upload of long ago to the feed of that name.
-async fn upload_of_long_ago(log: &MemoryLog, feed: &str) -> ObjectKey {
+/// Appends an upload to `feed` that is older than the retention.
+async fn append_expired_upload(log: &MemoryLog, feed: &str) -> ObjectKey {
     let feed = FeedId::parse(feed).unwrap();
     let key = ObjectKey::build(&KeyPrefix::default(), &feed, "a.jpg").unwrap();
     let event = FeedEvent {
-        kind: Kind::Uploaded,
+        kind: EventKind::Uploaded,
         key: key.clone(),
         event_name: "ObjectCreated:Put".into(),
         event_time: None,
@@ -97,18 +107,23 @@ async fn upload_of_long_ago(log: &MemoryLog, feed: &str) -> ObjectKey {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_log_of_a_watched_feed_is_not_forgotten_however_quiet_it_is() {
+async fn the_log_does_not_expire_a_watched_feed_without_new_events() {
     const DAY: Duration = Duration::from_hours(24);
-    let retention = Retention { entries: 10, seen: 10, seen_for: DAY, idle: DAY };
+    let retention = Retention { max_entries: 10, max_seen_keys: 10, seen_ttl: DAY, idle_ttl: DAY };
     let log = Arc::new(MemoryLog::new(retention));
     let (watched, unwatched) =
-        (upload_of_long_ago(&log, "watched").await, upload_of_long_ago(&log, "unwatched").await);
+        (append_expired_upload(&log, "watched").await, append_expired_upload(&log, "unwatched").await);
     let hub = Hub::new(log.clone(), DAY);
     let watching = hub.watch(watched.feed());
-    let _place = watching.subscribe(Cursor::start(Epoch::random()), Arc::new(Watcher));
-    tokio::spawn(upkeep::keep_watched(hub.clone(), log.clone(), retention, CancellationToken::new()));
+    let _subscription = watching.subscribe(Cursor::start(Epoch::random()), Arc::new(Watcher));
+    tokio::spawn(maintenance::renew_watched_feeds(
+        hub.clone(),
+        log.clone(),
+        retention,
+        CancellationToken::new(),
+    ));
     tokio::time::sleep(Duration::from_mins(5)).await;
-    log.forget_idle(Timestamp::now());
-    assert!(log.last_of(&watched, None).await.unwrap().is_some());
-    assert!(log.last_of(&unwatched, None).await.unwrap().is_none());
+    log.remove_idle_feeds(Timestamp::now());
+    assert!(log.find_latest(&watched, None).await.unwrap().is_some());
+    assert!(log.find_latest(&unwatched, None).await.unwrap().is_none());
 }

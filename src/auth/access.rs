@@ -1,4 +1,4 @@
-//! Who may do what, where, until when.
+//! Authorization: the rights of a caller per feed.
 
 use std::{collections::HashMap, str::FromStr};
 
@@ -7,12 +7,12 @@ use serde::{Deserialize, Deserializer, de};
 
 use crate::feed::FeedId;
 
-/// One thing that can be allowed.
+/// A permission on a feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Right {
-    /// Join, list and stream.
+    /// Join, list and stream the feed.
     View,
-    /// Get upload URLs.
+    /// Request upload URLs.
     Upload,
     /// Delete photos.
     Delete,
@@ -22,40 +22,41 @@ pub enum Right {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rights(u8);
 
-/// What a bearer may do.
+/// The rights of an authenticated or anonymous caller.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
-    /// Who it is, where a token said so.
+    /// The token's `sub` claim, if present.
     pub subject: Option<String>,
-    /// The token's end.
+    /// Expiry of the token.
     pub expires_at: Option<Timestamp>,
-    pub(super) everywhere: Rights,
+    /// Rights on all feeds.
+    pub(super) all_feeds: Rights,
     pub(super) feeds: HashMap<FeedId, Rights>,
-    /// No token was shown: asking for one may help.
+    /// Whether the caller sent no token. Changes the error: a token may grant the right.
     pub(super) anonymous: bool,
 }
 
-/// Why something is not allowed.
+/// The caller lacks a right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
-    /// Without a token it is not.
-    #[error("a token with the right '{}' on this feed is needed", .0.name())]
-    NoToken(Right),
-    /// The token does not have the right.
-    #[error("the token has no right '{}' on this feed", .0.name())]
-    NotAllowed(Right),
+pub enum AccessDenied {
+    /// Anonymous callers do not have the right.
+    #[error("a token with the right '{}' on this feed is required", .0.name())]
+    TokenRequired(Right),
+    /// The token does not grant the right.
+    #[error("the token does not grant the right '{}' on this feed", .0.name())]
+    MissingRight(Right),
 }
 
-/// Not the name of a right.
+/// The text is not the name of a right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no right: use view, upload, delete")]
-pub struct RightsError(String);
+#[error("{0:?} is not a right: use view, upload or delete")]
+pub struct UnknownRight(String);
 
 impl Right {
-    /// All of them.
+    /// All rights.
     pub const ALL: [Self; 3] = [Self::View, Self::Upload, Self::Delete];
 
-    /// As it stands in tokens.
+    /// The name in tokens and settings.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -71,81 +72,81 @@ impl Right {
 }
 
 impl Rights {
-    /// Every right.
+    /// All rights.
     pub const ALL: Self = Self(0b111);
 
-    /// Whether `right` is among them.
+    /// Whether the set contains `right`.
     #[must_use]
-    pub fn have(self, right: Right) -> bool {
+    pub fn contains(self, right: Right) -> bool {
         self.0 & right.bit() != 0
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Those of both.
+    /// The rights of both sets.
     #[must_use]
-    pub fn and(self, others: Self) -> Self {
-        Self(self.0 | others.0)
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 
-    /// Their names.
+    /// The names of the rights.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        Right::ALL.into_iter().filter(move |right| self.have(*right)).map(Right::name)
+        Right::ALL.into_iter().filter(move |right| self.contains(*right)).map(Right::name)
     }
 }
 
 impl FromStr for Rights {
-    type Err = RightsError;
+    type Err = UnknownRight;
 
-    /// Reads a comma-separated list; an empty text is no right.
-    fn from_str(text: &str) -> Result<Self, RightsError> {
+    /// Parses a comma-separated list; an empty text is an empty set.
+    fn from_str(text: &str) -> Result<Self, UnknownRight> {
         let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
-        names.map(one).try_fold(Self::default(), |rights, right| Ok(rights.and(right?)))
+        names.map(parse_right).try_fold(Self::default(), |rights, right| Ok(rights.union(right?)))
     }
 }
 
 impl<'de> Deserialize<'de> for Rights {
-    /// Reads a list of names. Unknown ones are for other servers and give nothing here.
+    /// Deserializes a list of names. Ignores unknown names, which may be meant for other servers.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let names = Vec::<String>::deserialize(deserializer).map_err(de::Error::custom)?;
-        Ok(names.iter().filter_map(|name| one(name).ok()).fold(Self::default(), Self::and))
+        Ok(names.iter().filter_map(|name| parse_right(name).ok()).fold(Self::default(), Self::union))
     }
 }
 
-fn one(name: &str) -> Result<Rights, RightsError> {
+fn parse_right(name: &str) -> Result<Rights, UnknownRight> {
     let right = Right::ALL.into_iter().find(|right| right.name() == name);
-    right.map(|right| Rights(right.bit())).ok_or_else(|| RightsError(name.to_owned()))
+    right.map(|right| Rights(right.bit())).ok_or_else(|| UnknownRight(name.to_owned()))
 }
 
 impl Access {
-    /// Everything, for ever.
+    /// All rights on all feeds, without expiry.
     #[must_use]
-    pub fn everything() -> Self {
-        Self { everywhere: Rights::ALL, ..Self::default() }
+    pub fn unrestricted() -> Self {
+        Self { all_feeds: Rights::ALL, ..Self::default() }
     }
 
-    /// What those without a token may do, everywhere.
+    /// `rights` on all feeds, for callers without a token.
     #[must_use]
     pub fn anonymous(rights: Rights) -> Self {
-        Self { everywhere: rights, anonymous: true, ..Self::default() }
+        Self { all_feeds: rights, anonymous: true, ..Self::default() }
     }
 
-    /// Whether `right` is given on `feed`.
+    /// Checks that the caller has `right` on `feed`.
     ///
     /// # Errors
-    /// Says what is lacking.
-    pub fn check(&self, feed: &FeedId, right: Right) -> Result<(), Denied> {
-        let here = self.feeds.get(feed).copied().unwrap_or_default();
-        if self.everywhere.and(here).have(right) {
+    /// When the caller lacks the right.
+    pub fn check(&self, feed: &FeedId, right: Right) -> Result<(), AccessDenied> {
+        let on_feed = self.feeds.get(feed).copied().unwrap_or_default();
+        if self.all_feeds.union(on_feed).contains(right) {
             Ok(())
         } else if self.anonymous {
-            Err(Denied::NoToken(right))
+            Err(AccessDenied::TokenRequired(right))
         } else {
-            Err(Denied::NotAllowed(right))
+            Err(AccessDenied::MissingRight(right))
         }
     }
 }
@@ -155,22 +156,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rights_of_star_and_of_the_feed_are_united() {
+    fn the_rights_on_all_feeds_and_on_the_feed_are_combined() {
         let summer = FeedId::parse("summer").unwrap();
         let access = Access {
-            everywhere: "view".parse().unwrap(),
+            all_feeds: "view".parse().unwrap(),
             feeds: [(summer.clone(), "upload".parse().unwrap())].into(),
             ..Access::default()
         };
         assert_eq!(access.check(&summer, Right::View), Ok(()));
         assert_eq!(access.check(&summer, Right::Upload), Ok(()));
-        assert_eq!(access.check(&summer, Right::Delete), Err(Denied::NotAllowed(Right::Delete)));
+        assert_eq!(access.check(&summer, Right::Delete), Err(AccessDenied::MissingRight(Right::Delete)));
         let other = FeedId::parse("winter").unwrap();
-        assert_eq!(access.check(&other, Right::Upload), Err(Denied::NotAllowed(Right::Upload)));
+        assert_eq!(access.check(&other, Right::Upload), Err(AccessDenied::MissingRight(Right::Upload)));
     }
 
     #[test]
-    fn lists_of_rights_are_read_strictly() {
+    fn unknown_rights_in_a_list_are_rejected() {
         assert_eq!("view, upload".parse(), Ok(Rights(0b011)));
         assert_eq!("".parse(), Ok(Rights::default()));
         assert!("views".parse::<Rights>().is_err());

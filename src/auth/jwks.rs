@@ -6,7 +6,7 @@ use jsonwebtoken::{
 };
 use serde::Deserialize;
 
-/// The public keys that tokens may be signed with.
+/// The public keys that verify tokens.
 #[derive(Debug, Default)]
 pub(super) struct KeySet(Vec<Key>);
 
@@ -18,25 +18,25 @@ struct Key {
 }
 
 #[derive(Deserialize)]
-struct Wire {
+struct JwksDocument {
     keys: Vec<serde_json::Value>,
 }
 
 impl KeySet {
-    /// Reads a set. Keys that are not for us are passed over, as section 5 wants it.
+    /// Parses a key set. Ignores unsupported keys, as section 5 requires.
     pub(super) fn parse(body: &[u8]) -> Result<Self, serde_json::Error> {
-        let Wire { keys } = serde_json::from_slice(body)?;
-        Ok(Self(keys.into_iter().filter_map(key).collect()))
+        let JwksDocument { keys } = serde_json::from_slice(body)?;
+        Ok(Self(keys.into_iter().filter_map(parse_key).collect()))
     }
 
-    /// The keys for `algorithm`: that of this `id`, or all of them where the token names none.
-    pub(super) fn fitting(
+    /// The keys for `algorithm` with this `id`, or all keys for it if the token has no `kid`.
+    pub(super) fn matching(
         &self,
         algorithm: Algorithm,
         id: Option<&str>,
     ) -> impl Iterator<Item = &DecodingKey> {
-        let named = move |key: &&Key| id.is_none_or(|id| key.id.as_deref() == Some(id));
-        self.0.iter().filter(move |key| key.algorithm == algorithm).filter(named).map(|key| &key.public)
+        let has_id = move |key: &&Key| id.is_none_or(|id| key.id.as_deref() == Some(id));
+        self.0.iter().filter(move |key| key.algorithm == algorithm).filter(has_id).map(|key| &key.public)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -44,23 +44,23 @@ impl KeySet {
     }
 }
 
-fn key(value: serde_json::Value) -> Option<Key> {
+fn parse_key(value: serde_json::Value) -> Option<Key> {
     let jwk: Jwk = serde_json::from_value(value).ok()?;
-    let algorithm = algorithm(&jwk).filter(|_| is_for_signatures(&jwk))?;
+    let algorithm = signature_algorithm(&jwk).filter(|_| is_for_signatures(&jwk))?;
     Some(Key { algorithm, public: DecodingKey::from_jwk(&jwk).ok()?, id: jwk.common.key_id })
 }
 
-/// The one algorithm that the key is for, by its type and curve. What it says itself must agree. Shared
-/// secrets have no place in a public set.
-fn algorithm(jwk: &Jwk) -> Option<Algorithm> {
+/// The algorithm of the key, derived from its type and curve; the key's own `alg` must agree. Ignores shared
+/// secrets, which do not belong in a public set.
+fn signature_algorithm(jwk: &Jwk) -> Option<Algorithm> {
     let algorithm = match &jwk.algorithm {
         AlgorithmParameters::RSA(_) => Algorithm::RS256,
         AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => Algorithm::ES256,
         AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => Algorithm::EdDSA,
         _ => return None,
     };
-    let said = jwk.common.key_algorithm;
-    said.is_none_or(|said| said == algorithm.into()).then_some(algorithm)
+    let declared = jwk.common.key_algorithm;
+    declared.is_none_or(|declared| declared == algorithm.into()).then_some(algorithm)
 }
 
 fn is_for_signatures(jwk: &Jwk) -> bool {
@@ -109,26 +109,26 @@ mod tests {
             (json!("nonsense"), None),
         ] {
             let set = KeySet::parse(json!({ "keys": [key] }).to_string().as_bytes()).unwrap();
-            let fits = |algorithm| set.fitting(algorithm, Some("k")).count() == 1;
+            let matches = |algorithm| set.matching(algorithm, Some("k")).count() == 1;
             let all =
                 [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA, Algorithm::HS256, Algorithm::PS256];
-            let fitting: Vec<_> = all.into_iter().filter(|algorithm| fits(*algorithm)).collect();
-            assert_eq!(fitting, Vec::from_iter(algorithm), "{key}");
+            let matching: Vec<_> = all.into_iter().filter(|algorithm| matches(*algorithm)).collect();
+            assert_eq!(matching, Vec::from_iter(algorithm), "{key}");
         }
     }
 
     #[test]
-    fn keys_are_found_by_their_id_and_all_of_them_without_one() {
+    fn keys_match_by_id_and_all_keys_match_without_one() {
         let ed = |kid: Value| json!({"kty": "OKP", "crv": "Ed25519", "x": "AQAB", "kid": kid});
         let keys = json!({"keys": [ed("a".into()), ed("b".into()), ed(Value::Null)]});
         let set = KeySet::parse(keys.to_string().as_bytes()).unwrap();
         for (id, found) in [(Some("a"), 1), (Some("c"), 0), (Some(""), 0), (None, 3)] {
-            assert_eq!(set.fitting(Algorithm::EdDSA, id).count(), found, "{id:?}");
+            assert_eq!(set.matching(Algorithm::EdDSA, id).count(), found, "{id:?}");
         }
     }
 
     #[test]
-    fn what_is_no_key_set_is_refused() {
+    fn a_body_that_is_not_a_key_set_is_rejected() {
         for body in ["", "[]", "{}", r#"{"keys":{}}"#, "<html>"] {
             assert!(KeySet::parse(body.as_bytes()).is_err(), "{body}");
         }

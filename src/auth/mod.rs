@@ -1,12 +1,12 @@
-//! From a token to what its bearer may do: JSON Web Tokens, <https://www.rfc-editor.org/rfc/rfc7519>.
+//! Authentication and authorization by JSON Web Tokens: <https://www.rfc-editor.org/rfc/rfc7519>.
 
 mod access;
-mod gate;
+mod authenticator;
 mod jwks;
-mod mint;
-mod remote;
+mod jwks_client;
+mod token;
 
-pub use access::{Access, Denied, Right, Rights, RightsError};
-pub use gate::{AuthError, Gate, KeySources, LEEWAY, MAX_TOKEN_BYTES, Settings};
-pub use mint::{MintError, Order, Scope, mint};
-pub use remote::{ClientError, JwksUrl, JwksUrlError};
+pub use access::{Access, AccessDenied, Right, Rights, UnknownRight};
+pub use authenticator::{AuthError, AuthSettings, Authenticator, KeySources, LEEWAY, MAX_TOKEN_BYTES};
+pub use jwks_client::{JwksClientError, JwksUrl, JwksUrlError};
+pub use token::{Scope, TokenError, TokenSpec, sign_token};

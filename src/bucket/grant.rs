@@ -1,4 +1,4 @@
-//! Grants: the right to upload one object, for a while.
+//! Upload grants: signed requests that each store one object.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
@@ -6,82 +6,82 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 
 use super::{
-    Base, Bucket,
-    sign::{Form, Request},
+    Bucket, BucketUrl,
+    sign::{PostForm, PresignRequest},
 };
 use crate::feed::ObjectKey;
 
-/// S3's limit on all user metadata of an object, names and values together.
+/// S3's limit on the user-defined metadata of an object: the bytes of all names and values.
 const MAX_METADATA_BYTES: usize = 2048;
 
-/// How the upload is sent.
+/// How a client sends the upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
-    /// The body is the file: the only form that phones send from the background.
+pub enum UploadMethod {
+    /// A PUT whose body is the file. Phones send no other request in the background.
     Put,
-    /// A browser form, whose policy S3 enforces.
+    /// A multipart form POST, as browsers send it. S3 enforces its policy.
     Post,
 }
 
-/// What a client says of the file that it wants to upload.
+/// Metadata of an object that a client is going to upload.
 #[derive(Debug, Clone)]
-pub struct Declared {
-    /// The media type.
+pub struct ObjectMetadata {
+    /// Media type.
     pub content_type: String,
-    /// Base64 of the file's SHA-256.
+    /// SHA-256 of the file, in Base64.
     pub checksum_sha256: Option<String>,
-    /// What people typed, by metadata name; it travels with the object.
-    pub story: BTreeMap<&'static str, String>,
+    /// User-defined metadata by name: file name, caption and uploader.
+    pub user_metadata: BTreeMap<&'static str, String>,
 }
 
-/// The right to upload.
+/// A signed upload request.
 #[derive(Debug, Clone)]
 pub struct Grant {
-    /// How.
-    pub method: Method,
-    /// Where to.
+    /// Method of the request.
+    pub method: UploadMethod,
+    /// URL of the request.
     pub url: String,
-    /// What must be sent to the letter.
+    /// Headers that the client must send verbatim.
     pub headers: BTreeMap<String, String>,
-    /// Of a form: its fields, in the order in which they are to be sent; the file comes last.
+    /// Fields of the form in the order in which to send them, before the file; `None` for PUT.
     pub fields: Option<Vec<(String, String)>>,
-    /// Until when.
+    /// When S3 stops accepting the request.
     pub expires_at: Timestamp,
 }
 
-/// The story is longer than S3's metadata.
+/// The user-defined metadata exceeds S3's limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("filename, caption and uploader together have {0} bytes of metadata, S3 takes {MAX_METADATA_BYTES}")]
-pub struct StoryError(usize);
+#[error("filename, caption and uploader take {0} bytes of metadata, the limit is {MAX_METADATA_BYTES}")]
+pub struct MetadataError(usize);
 
 impl Bucket {
-    /// A grant to PUT `size` bytes of `declared` under `key`. S3 refuses another length, type or checksum, and a second
-    /// upload: all of it is signed.
+    /// Signs a PUT of exactly `size` bytes to `key`. The signature covers the length, type and checksum, and the
+    /// header `If-None-Match: *`: S3 refuses any other file, and a second upload.
     ///
     /// # Errors
-    /// When what people typed does not fit into the object's metadata.
+    /// When the user-defined metadata exceeds S3's limit.
     pub fn grant_put(
         &self,
-        base: &Base,
+        bucket_url: &BucketUrl,
         key: &ObjectKey,
-        declared: &Declared,
+        metadata: &ObjectMetadata,
         size: u64,
-        life: Duration,
+        ttl: Duration,
         now: Timestamp,
-    ) -> Result<Grant, StoryError> {
-        let mut headers: BTreeMap<_, _> = metadata(declared)?.collect();
-        headers.insert("content-type".into(), declared.content_type.clone());
+    ) -> Result<Grant, MetadataError> {
+        let mut headers: BTreeMap<_, _> = metadata_headers(metadata)?.collect();
+        headers.insert("content-type".into(), metadata.content_type.clone());
         headers.insert("if-none-match".into(), "*".into());
-        if let Some(checksum) = &declared.checksum_sha256 {
+        if let Some(checksum) = &metadata.checksum_sha256 {
             headers.insert("x-amz-checksum-sha256".into(), checksum.clone());
         }
         let size = size.to_string();
         let mut signed: Vec<_> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
         signed.push(("content-length", &size));
-        let request = Request { method: "PUT", key: key.as_str(), query: &[], headers: &signed };
-        let signed = self.signer.sign(base, request, now, life.min(self.lives.upload_max));
+        let request = PresignRequest { method: "PUT", key: key.as_str(), query: &[], headers: &signed };
+        let signed = self.signer.presign(bucket_url, request, now, ttl.min(self.url_ttls.upload_max));
         Ok(Grant {
-            method: Method::Put,
+            method: UploadMethod::Put,
             url: signed.url,
             headers,
             fields: None,
@@ -89,34 +89,33 @@ impl Bucket {
         })
     }
 
-    /// A grant to POST `declared` as a form of `sizes` bytes: the exact key, type, metadata and the sizes
-    /// are in the policy.
-    /// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html>
+    /// Signs a form POST of a file with a size in `sizes` to `key`. The policy requires the exact key, type and
+    /// metadata. See <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html>
     ///
     /// # Errors
-    /// When what people typed does not fit into the object's metadata.
+    /// When the user-defined metadata exceeds S3's limit.
     pub fn grant_post(
         &self,
-        base: &Base,
+        bucket_url: &BucketUrl,
         key: &ObjectKey,
-        declared: &Declared,
+        metadata: &ObjectMetadata,
         sizes: RangeInclusive<u64>,
-        life: Duration,
+        ttl: Duration,
         now: Timestamp,
-    ) -> Result<Grant, StoryError> {
+    ) -> Result<Grant, MetadataError> {
         let mut fields = vec![
             ("key".to_owned(), key.as_str().to_owned()),
-            ("content-type".to_owned(), declared.content_type.clone()),
+            ("content-type".to_owned(), metadata.content_type.clone()),
         ];
-        fields.extend(metadata(declared)?);
-        if let Some(checksum) = &declared.checksum_sha256 {
+        fields.extend(metadata_headers(metadata)?);
+        if let Some(checksum) = &metadata.checksum_sha256 {
             fields.push(("x-amz-checksum-sha256".into(), checksum.clone()));
         }
-        let form = Form { bucket: &self.name, sizes, fields };
-        let (fields, expires_at) = self.signer.sign_form(form, now, life.min(self.lives.upload_max));
+        let form = PostForm { bucket: &self.name, sizes, fields };
+        let (fields, expires_at) = self.signer.sign_form(form, now, ttl.min(self.url_ttls.upload_max));
         Ok(Grant {
-            method: Method::Post,
-            url: format!("{}{}/", base.origin, base.path),
+            method: UploadMethod::Post,
+            url: format!("{}{}/", bucket_url.origin, bucket_url.path),
             headers: BTreeMap::new(),
             fields: Some(fields),
             expires_at,
@@ -124,24 +123,26 @@ impl Bucket {
     }
 }
 
-/// What people typed, as headers: base64url, since metadata is ASCII.
-fn metadata(declared: &Declared) -> Result<impl Iterator<Item = (String, String)>, StoryError> {
-    let encoded = encoded_story(&declared.story)?;
+/// Returns the user-defined metadata as `x-amz-meta-` headers.
+fn metadata_headers(
+    metadata: &ObjectMetadata,
+) -> Result<impl Iterator<Item = (String, String)>, MetadataError> {
+    let encoded = encode_user_metadata(&metadata.user_metadata)?;
     Ok(encoded.into_iter().map(|(name, value)| (format!("x-amz-meta-{name}"), value)))
 }
 
-/// The story by metadata name, in ASCII.
-pub(super) fn encoded_story(
-    story: &BTreeMap<&'static str, String>,
-) -> Result<BTreeMap<&'static str, String>, StoryError> {
+/// Encodes the values as base64url, since metadata is ASCII.
+pub(super) fn encode_user_metadata(
+    user_metadata: &BTreeMap<&'static str, String>,
+) -> Result<BTreeMap<&'static str, String>, MetadataError> {
     let encoded: BTreeMap<_, _> =
-        story.iter().map(|(name, text)| (*name, BASE64_URL_SAFE_NO_PAD.encode(text))).collect();
+        user_metadata.iter().map(|(name, text)| (*name, BASE64_URL_SAFE_NO_PAD.encode(text))).collect();
     let bytes = encoded.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if bytes > MAX_METADATA_BYTES { Err(StoryError(bytes)) } else { Ok(encoded) }
+    if bytes > MAX_METADATA_BYTES { Err(MetadataError(bytes)) } else { Ok(encoded) }
 }
 
-/// The text that was encoded so; `None` for what others wrote their own way.
-pub(super) fn decoded(value: &str) -> Option<String> {
+/// Decodes a value. Returns `None` for one that another program wrote in an encoding of its own.
+pub(super) fn decode_user_metadata(value: &str) -> Option<String> {
     String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(value).ok()?).ok()
 }
 
@@ -150,15 +151,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_story_travels_in_ascii_and_within_the_limit_of_s3() {
-        let story = BTreeMap::from([("caption", "Im Garten 🌻".to_owned()), ("filename", "ä".repeat(127))]);
-        let encoded = encoded_story(&story).unwrap();
-        for (name, text) in &story {
+    fn user_metadata_is_encoded_as_ascii_within_the_limit_of_s3() {
+        let user_metadata =
+            BTreeMap::from([("caption", "Im Garten 🌻".to_owned()), ("filename", "ä".repeat(127))]);
+        let encoded = encode_user_metadata(&user_metadata).unwrap();
+        for (name, text) in &user_metadata {
             assert!(encoded[name].bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
-            assert_eq!(decoded(&encoded[name]).as_ref(), Some(text));
+            assert_eq!(decode_user_metadata(&encoded[name]).as_ref(), Some(text));
         }
         let long = BTreeMap::from([("uploaded-by", "x".repeat(1600))]);
-        assert!(encoded_story(&long).is_err());
-        assert_eq!(decoded("not base64!"), None);
+        assert!(encode_user_metadata(&long).is_err());
+        assert_eq!(decode_user_metadata("not base64!"), None);
     }
 }

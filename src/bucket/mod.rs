@@ -1,12 +1,12 @@
-//! What we ask of S3: signed URLs, and the few calls that the server makes itself.
+//! The S3 bucket: signed URLs for clients, and the API calls that the server makes itself.
 
+mod configuration;
 mod grant;
-mod look;
 mod multipart;
+mod object_sample;
 mod probe;
-mod settings;
 mod sign;
-mod view;
+mod view_url;
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,219 +21,225 @@ use jiff::Timestamp;
 
 use crate::feed::{FeedId, KeyPrefix, ObjectKey};
 
-pub use grant::{Declared, Grant, Method, StoryError};
-pub use look::Look;
-pub use multipart::{MultipartError, MultipartUpload, Named, Part};
+pub use configuration::{CorsRule, Encryption, NotificationConfig, NotificationTarget};
+pub use grant::{Grant, MetadataError, ObjectMetadata, UploadMethod};
+pub use multipart::{MultipartError, MultipartUpload, RequestedParts, UploadedPart};
+pub use object_sample::ObjectSample;
 pub use probe::Ping;
-pub use settings::{CorsRule, Encryption, Notification, Target};
-pub use sign::{Base, Signer, SignerError};
-pub use view::ViewUrl;
+pub use sign::{BucketUrl, SignedUrl, Signer, SignerError};
 
-/// For how long S3 may take over one attempt at a call.
-const ATTEMPT: Duration = Duration::from_secs(10);
-/// For how long over all of them: whoever waits for us waits no longer than 30 s (Heroku's limit).
-const CALL: Duration = Duration::from_secs(20);
+/// Timeout of one attempt at an S3 call.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Timeout of an S3 call including its retries. Less than the 30 s after which Heroku closes a request without
+/// a response.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The bucket of this deployment.
+/// The bucket of the deployment.
 #[derive(Debug, Clone)]
 pub struct Bucket {
     client: Client,
     signer: Arc<Signer>,
     name: Arc<str>,
     prefix: KeyPrefix,
-    lives: Lives,
+    url_ttls: UrlTtls,
 }
 
-/// How long signed URLs live.
+/// TTLs of signed URLs.
 #[derive(Debug, Clone, Copy)]
-pub struct Lives {
-    /// Of URLs that show a photo.
+pub struct UrlTtls {
+    /// TTL of URLs that show a photo.
     pub view: Duration,
-    /// The most that an upload is granted.
+    /// Maximum TTL of an upload grant.
     pub upload_max: Duration,
 }
 
-/// A call to the bucket did not work out.
+/// Error of an S3 call.
 #[derive(Debug, thiserror::Error)]
 pub enum BucketError {
-    /// S3 refused or could not be reached.
+    /// S3 returned an error or is unreachable.
     #[error("{call} on bucket {bucket} failed: {code}")]
     Call {
-        /// The operation.
+        /// Name of the S3 operation.
         call: &'static str,
-        /// The bucket.
+        /// Name of the bucket.
         bucket: Arc<str>,
-        /// S3's error code, or what stood in the way.
+        /// S3's error code; the error message if S3 returned none.
         code: String,
     },
-    /// No URL could be signed.
+    /// Failed to sign a URL.
     #[error(transparent)]
     Sign(#[from] SignerError),
 }
 
 impl BucketError {
-    /// Whether S3 answered, and said that this is not allowed.
+    /// Whether S3 denied access.
     #[must_use]
-    pub fn is_refusal(&self) -> bool {
-        self.says("AccessDenied")
+    pub fn is_access_denied(&self) -> bool {
+        self.has_code("AccessDenied")
     }
 
-    /// Whether S3 answered, and said that the bucket is in another region.
+    /// Whether the bucket is in another region.
     #[must_use]
-    pub fn is_elsewhere(&self) -> bool {
-        self.says("PermanentRedirect") || self.says("AuthorizationHeaderMalformed")
+    pub fn is_wrong_region(&self) -> bool {
+        self.has_code("PermanentRedirect") || self.has_code("AuthorizationHeaderMalformed")
     }
 
-    /// Whether S3 answered, and said that it does not know these credentials.
+    /// Whether S3 rejected the access key or the signature.
     #[must_use]
-    pub fn is_wrong_key(&self) -> bool {
-        self.says("InvalidAccessKeyId") || self.says("SignatureDoesNotMatch")
+    pub fn is_invalid_key(&self) -> bool {
+        self.has_code("InvalidAccessKeyId") || self.has_code("SignatureDoesNotMatch")
     }
 
-    /// Whether S3 answered, and said that these temporary credentials are over.
+    /// Whether S3 rejected temporary credentials because they have expired.
     #[must_use]
-    pub fn is_expired_key(&self) -> bool {
-        self.says("ExpiredToken") || self.says("InvalidToken")
+    pub fn is_expired_token(&self) -> bool {
+        self.has_code("ExpiredToken") || self.has_code("InvalidToken")
     }
 
-    fn says(&self, wanted: &str) -> bool {
-        matches!(self, Self::Call { code, .. } if code == wanted)
+    fn has_code(&self, expected: &str) -> bool {
+        matches!(self, Self::Call { code, .. } if code == expected)
     }
 }
 
-/// What HEAD knows of an object.
+/// Attributes of a stored object, as HEAD returns them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
-    /// Bytes.
+pub struct StoredObject {
+    /// Size in bytes.
     pub size: Option<u64>,
-    /// Without quotes.
+    /// Entity tag, without quotes.
     pub e_tag: Option<String>,
 }
 
-/// One object of a list.
+/// One object of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    /// Its key.
+pub struct ListedObject {
+    /// Key of the object.
     pub key: ObjectKey,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Without quotes; some stores leave it out.
+    /// Entity tag, without quotes; some S3-compatible stores omit it.
     pub e_tag: Option<String>,
-    /// When it was stored.
+    /// Time of the last write.
     pub last_modified: Option<Timestamp>,
 }
 
-/// One page of a feed's photos, in S3's order.
+/// One page of a feed's photos, in key order.
 #[derive(Debug)]
-pub struct Page {
-    /// Keys that are none of a photo's are left out.
-    pub photos: Vec<Listed>,
-    /// The key to go on after, where more follow.
+pub struct ObjectPage {
+    /// The photos. Objects whose keys are not valid photo keys are omitted.
+    pub photos: Vec<ListedObject>,
+    /// The key after which the next page starts; `None` on the last page.
     pub next: Option<String>,
 }
 
 impl Bucket {
-    /// Connects to `name`. Asks the SDK once where the bucket lives, so that our URLs point there too.
+    /// Creates a client for the bucket `name` and resolves its endpoint for signed URLs. Sends no request to S3.
     ///
     /// # Errors
-    /// When there are no credentials or no region.
+    /// When the SDK has no credentials, region or endpoint.
     pub async fn connect(
         sdk: &SdkConfig,
         name: &str,
         prefix: KeyPrefix,
-        lives: Lives,
+        url_ttls: UrlTtls,
     ) -> Result<Self, SignerError> {
-        let client = Client::from_conf(s3_config(sdk, name));
-        let signer = Arc::new(Signer::learn(sdk, &client, name).await?);
-        Ok(Self { client, signer, name: name.into(), prefix, lives })
+        let client = Client::from_conf(build_s3_config(sdk, name));
+        let signer = Arc::new(Signer::discover(sdk, &client, name).await?);
+        Ok(Self { client, signer, name: name.into(), prefix, url_ttls })
     }
 
-    /// The bucket's name.
+    /// Name of the bucket.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What every key begins with.
+    /// Prefix of every key.
     #[must_use]
     pub fn prefix(&self) -> &KeyPrefix {
         &self.prefix
     }
 
-    /// Where signed URLs point when the receiver's own view of the host does not matter.
+    /// URL of the bucket as this process reaches it. Signed URLs for clients may need another origin.
     #[must_use]
-    pub fn base(&self) -> &Base {
-        self.signer.base()
+    pub fn url(&self) -> &BucketUrl {
+        self.signer.bucket_url()
     }
 
-    /// What is stored under `key`; `None` when there is nothing (S3 says so only to those who may list).
+    /// Returns the attributes of the object `key`, or `None` if it does not exist. (Without the permission
+    /// `s3:ListBucket`, S3 denies access instead.)
     ///
     /// # Errors
-    /// When S3 can't tell.
-    pub async fn head(&self, key: &ObjectKey) -> Result<Option<Stored>, BucketError> {
+    /// When the call fails.
+    pub async fn head_object(&self, key: &ObjectKey) -> Result<Option<StoredObject>, BucketError> {
         match self.client.head_object().bucket(&*self.name).key(key.as_str()).send().await {
-            Ok(head) => Ok(Some(Stored {
+            Ok(head) => Ok(Some(StoredObject {
                 size: head.content_length.and_then(|size| size.try_into().ok()),
-                e_tag: head.e_tag.map(|tag| unquoted(&tag)),
+                e_tag: head.e_tag.map(|tag| strip_quotes(&tag)),
             })),
             Err(error) if error.as_service_error().is_some_and(HeadObjectError::is_not_found) => Ok(None),
-            Err(error) => Err(self.failed("HeadObject", &error)),
+            Err(error) => Err(self.call_error("HeadObject", &error)),
         }
     }
 
-    /// Deletes `key`; also right when there is nothing.
+    /// Deletes the object `key`. Succeeds also if it does not exist.
     ///
     /// # Errors
-    /// When S3 did not do it.
-    pub async fn delete(&self, key: &ObjectKey) -> Result<(), BucketError> {
+    /// When the call fails.
+    pub async fn delete_object(&self, key: &ObjectKey) -> Result<(), BucketError> {
         let call = self.client.delete_object().bucket(&*self.name).key(key.as_str());
-        call.send().await.map_err(|error| self.failed("DeleteObject", &error))?;
+        call.send().await.map_err(|error| self.call_error("DeleteObject", &error))?;
         Ok(())
     }
 
-    /// One page of the feed's photos after the key `after`.
+    /// Returns one page of at most `limit` photos of `feed`, starting after the key `after`.
     ///
     /// # Errors
-    /// When S3 can't list.
-    pub async fn list(&self, feed: &FeedId, after: Option<&str>, limit: u16) -> Result<Page, BucketError> {
+    /// When the call fails.
+    pub async fn list_objects(
+        &self,
+        feed: &FeedId,
+        after: Option<&str>,
+        limit: u16,
+    ) -> Result<ObjectPage, BucketError> {
         let page = self
             .client
             .list_objects_v2()
             .bucket(&*self.name)
-            .prefix(self.prefix.of_feed(feed))
+            .prefix(self.prefix.feed_prefix(feed))
             .set_start_after(after.map(str::to_owned))
             .max_keys(limit.into())
             .send()
             .await
-            .map_err(|error| self.failed("ListObjectsV2", &error))?;
+            .map_err(|error| self.call_error("ListObjectsV2", &error))?;
         let objects = page.contents.unwrap_or_default();
         let truncated = page.is_truncated.unwrap_or(false);
         let next = objects.last().and_then(|last| last.key.clone()).filter(|_| truncated);
-        let photos = objects.into_iter().filter_map(|object| self.listed(object)).collect();
-        Ok(Page { photos, next })
+        let photos = objects.into_iter().filter_map(|object| self.parse_listed_object(object)).collect();
+        Ok(ObjectPage { photos, next })
     }
 
-    /// Whether the bucket answers.
+    /// Makes one cheap call that needs the same permissions as the others.
     ///
     /// # Errors
-    /// When it does not.
-    pub async fn ping(&self) -> Result<(), BucketError> {
+    /// When the call fails.
+    pub async fn check_access(&self) -> Result<(), BucketError> {
         let call = self.client.list_objects_v2().bucket(&*self.name).max_keys(1);
         let call = call.prefix(self.prefix.as_str());
-        call.send().await.map_err(|error| self.failed("ListObjectsV2", &error))?;
+        call.send().await.map_err(|error| self.call_error("ListObjectsV2", &error))?;
         Ok(())
     }
 
-    fn listed(&self, object: aws_sdk_s3::types::Object) -> Option<Listed> {
-        Some(Listed {
+    fn parse_listed_object(&self, object: aws_sdk_s3::types::Object) -> Option<ListedObject> {
+        Some(ListedObject {
             key: ObjectKey::parse(&self.prefix, &object.key?).ok()?,
             size: object.size.and_then(|size| size.try_into().ok()).unwrap_or(0),
-            e_tag: object.e_tag.map(|tag| unquoted(&tag)),
+            e_tag: object.e_tag.map(|tag| strip_quotes(&tag)),
             last_modified: object.last_modified.and_then(|time| Timestamp::from_second(time.secs()).ok()),
         })
     }
 
-    fn failed<E>(&self, call: &'static str, error: &SdkError<E>) -> BucketError
+    fn call_error<E>(&self, call: &'static str, error: &SdkError<E>) -> BucketError
     where
         E: std::error::Error + ProvideErrorMetadata + 'static,
     {
@@ -242,27 +248,26 @@ impl Bucket {
     }
 }
 
-/// Path style where a virtual host can't be: under another endpoint, or with a dot in the name (whose
-/// host no wildcard certificate covers).
-fn s3_config(sdk: &SdkConfig, bucket: &str) -> aws_sdk_s3::Config {
-    let elsewhere = sdk.endpoint_url().is_some()
+/// Selects path-style addressing where virtual hosts don't work: with a custom endpoint, and for a name with a
+/// dot, which the wildcard certificate of S3 does not cover.
+fn build_s3_config(sdk: &SdkConfig, bucket: &str) -> aws_sdk_s3::Config {
+    let has_custom_endpoint = sdk.endpoint_url().is_some()
         || ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"].iter().any(|name| std::env::var_os(name).is_some());
     aws_sdk_s3::config::Builder::from(sdk)
-        .force_path_style(elsewhere || bucket.contains('.'))
-        .timeout_config(timeouts(ATTEMPT))
+        .force_path_style(has_custom_endpoint || bucket.contains('.'))
+        .timeout_config(build_timeouts(ATTEMPT_TIMEOUT))
         .build()
 }
 
-/// Limits for a call whose attempts may each take so long.
-fn timeouts(attempt: Duration) -> TimeoutConfig {
+fn build_timeouts(attempt_timeout: Duration) -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(3))
-        .operation_attempt_timeout(attempt)
-        .operation_timeout(CALL)
+        .operation_attempt_timeout(attempt_timeout)
+        .operation_timeout(CALL_TIMEOUT)
         .build()
 }
 
-fn unquoted(e_tag: &str) -> String {
+fn strip_quotes(e_tag: &str) -> String {
     e_tag.trim_matches('"').to_owned()
 }
 

@@ -1,4 +1,4 @@
-//! Uploads in parts: the server begins and ends them, clients send the parts to signed URLs.
+//! Multipart uploads: the server creates and completes them, clients send the parts to signed URLs. See
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html>
 
 use std::{collections::HashMap, time::Duration};
@@ -10,154 +10,155 @@ use aws_sdk_s3::{
 use jiff::Timestamp;
 
 use super::{
-    Base, Bucket, BucketError, CALL, Declared, StoryError, ViewUrl, grant::encoded_story, sign::Request,
-    timeouts,
+    Bucket, BucketError, BucketUrl, CALL_TIMEOUT, MetadataError, ObjectMetadata, SignedUrl, build_timeouts,
+    grant::encode_user_metadata, sign::PresignRequest,
 };
 use crate::feed::ObjectKey;
 
-/// For how long the calls that complete an upload may take together.
-const COMPLETION: Duration = Duration::from_secs(25);
+/// Timeout of all calls that complete an upload.
+const COMPLETION_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// An upload in parts that has begun.
+/// A multipart upload in progress.
 #[derive(Debug, Clone, Copy)]
 pub struct MultipartUpload<'a> {
-    /// What it will be stored as.
+    /// Key of the object that it will become.
     pub key: &'a ObjectKey,
-    /// S3's name for it.
+    /// Upload ID that S3 assigned.
     pub id: &'a str,
 }
 
-/// A part that S3 has.
+/// An uploaded part.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
-    /// From 1.
+pub struct UploadedPart {
+    /// Part number, from 1.
     pub number: u16,
-    /// As S3 says it, with its quotes.
+    /// Entity tag as S3 returns it, with quotes.
     pub e_tag: String,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
 }
 
-/// The parts that a client says make up the object.
-pub type Named = Vec<(u16, String)>;
+/// The parts that a client requests to combine: part numbers and entity tags.
+pub type RequestedParts = Vec<(u16, String)>;
 
-/// Something did not work out with an upload in parts.
+/// Error of a multipart upload.
 #[derive(Debug, thiserror::Error)]
 pub enum MultipartError {
-    /// It was completed, aborted, or never was.
-    #[error("there is no such multipart upload of this key")]
+    /// The upload does not exist: it may have been completed or aborted.
+    #[error("this key has no such multipart upload")]
     NoSuchUpload,
-    /// A part that the client names is not there, or is another, or is too small.
-    #[error("the parts are not those that were uploaded: {0}")]
+    /// A requested part is missing, different, too small or out of order.
+    #[error("the parts can't be combined: {0}")]
     Parts(String),
-    /// The key is taken.
-    #[error("there is an object of this key already")]
+    /// Another object has this key.
+    #[error("an object with this key exists already")]
     AlreadyStored,
-    /// All together, the parts are larger than may be; the upload was aborted.
-    #[error("the parts have {size} bytes together, at most {max} are taken")]
+    /// The parts together exceed the limit; the upload was aborted.
+    #[error("the parts have {size} bytes in total, the limit is {max}")]
     TooLarge {
-        /// What they have.
+        /// Size of all parts, in bytes.
         size: u64,
-        /// What they may have.
+        /// Limit, in bytes.
         max: u64,
     },
-    /// What people typed does not fit into the object's metadata.
+    /// The user-defined metadata exceeds S3's limit.
     #[error(transparent)]
-    Story(#[from] StoryError),
-    /// S3 can't do it now.
+    Metadata(#[from] MetadataError),
+    /// An S3 call failed.
     #[error(transparent)]
     Bucket(#[from] BucketError),
 }
 
 impl Bucket {
-    /// Begins an upload of `declared` in parts; gives S3's name for it.
+    /// Creates a multipart upload to `key` and returns its upload ID.
     ///
     /// # Errors
-    /// When what people typed does not fit into the metadata, or S3 did not do it.
-    pub async fn create_multipart(
+    /// When the user-defined metadata exceeds S3's limit, or the call fails.
+    pub async fn create_multipart_upload(
         &self,
         key: &ObjectKey,
-        declared: &Declared,
+        metadata: &ObjectMetadata,
     ) -> Result<String, MultipartError> {
-        let story = encoded_story(&declared.story)?;
-        let metadata = story.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let user_metadata = encode_user_metadata(&metadata.user_metadata)?;
+        let user_metadata = user_metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let call = self.client.create_multipart_upload().bucket(&*self.name).key(key.as_str());
-        let call = call.content_type(&declared.content_type).set_metadata(Some(metadata));
-        let created = call.send().await.map_err(|error| self.failed("CreateMultipartUpload", &error))?;
+        let call = call.content_type(&metadata.content_type).set_metadata(Some(user_metadata));
+        let created = call.send().await.map_err(|error| self.call_error("CreateMultipartUpload", &error))?;
         Ok(created.upload_id.unwrap_or_default())
     }
 
-    /// Where to PUT a part.
+    /// Signs a PUT URL for the part `number`.
     #[must_use]
-    pub fn part_url(
+    pub fn presign_part(
         &self,
-        base: &Base,
+        bucket_url: &BucketUrl,
         upload: MultipartUpload<'_>,
         number: u16,
-        life: Duration,
+        ttl: Duration,
         now: Timestamp,
-    ) -> ViewUrl {
+    ) -> SignedUrl {
         let number = number.to_string();
         let query = [("partNumber", &*number), ("uploadId", upload.id)];
-        let request = Request { method: "PUT", key: upload.key.as_str(), query: &query, headers: &[] };
-        self.signer.sign(base, request, now, life.min(self.lives.upload_max))
+        let request = PresignRequest { method: "PUT", key: upload.key.as_str(), query: &query, headers: &[] };
+        self.signer.presign(bucket_url, request, now, ttl.min(self.url_ttls.upload_max))
     }
 
-    /// The parts that S3 has, all pages of them.
+    /// Lists all uploaded parts.
     ///
     /// # Errors
-    /// When there is no such upload, or S3 can't tell.
-    pub async fn parts(&self, upload: MultipartUpload<'_>) -> Result<Vec<Part>, MultipartError> {
+    /// When the upload does not exist, or a call fails.
+    pub async fn list_parts(&self, upload: MultipartUpload<'_>) -> Result<Vec<UploadedPart>, MultipartError> {
         let call = self.client.list_parts().bucket(&*self.name).key(upload.key.as_str());
         let mut pages = call.upload_id(upload.id).into_paginator().send();
         let mut parts = Vec::new();
         while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| self.refused("ListParts", &error))?;
-            parts.extend(page.parts.unwrap_or_default().into_iter().filter_map(part));
+            let page = page.map_err(|error| self.multipart_error("ListParts", &error))?;
+            parts.extend(page.parts.unwrap_or_default().into_iter().filter_map(parse_part));
         }
         Ok(parts)
     }
 
-    /// Makes one object of the parts that the client names. Only those count, each as S3 has it: a part
-    /// that is replaced meanwhile has another tag, and S3 refuses it. Right also when it was done before:
-    /// S3's answer, or ours, may have been lost.
+    /// Combines the requested parts into one object of at most `max` bytes. A part that the client has replaced
+    /// since has another tag, and S3 refuses it. Idempotent: succeeds also if the upload was completed before,
+    /// since the earlier response may have been lost.
     ///
     /// # Errors
-    /// When the parts are not those that S3 has, or too large together: then the upload is aborted. When
-    /// it takes too long: S3 may still do it, and the next try finds it done.
-    pub async fn complete_multipart(
+    /// When the requested parts differ from the uploaded ones, or exceed `max` together, which aborts the
+    /// upload. After a timeout S3 may still complete the upload; a retry then succeeds.
+    pub async fn complete_multipart_upload(
         &self,
         upload: MultipartUpload<'_>,
-        named: &Named,
+        requested: &RequestedParts,
         max: u64,
     ) -> Result<(), MultipartError> {
-        let completed = async {
-            match self.try_complete(upload, named, max).await {
+        let complete = async {
+            match self.try_complete(upload, requested, max).await {
                 Err(MultipartError::NoSuchUpload | MultipartError::AlreadyStored)
-                    if self.holds(upload.key, named).await? =>
+                    if self.is_completed(upload.key, requested).await? =>
                 {
                     Ok(())
                 }
-                done => done,
+                result => result,
             }
         };
-        let late = |_| {
-            let (call, code) = ("CompleteMultipartUpload", "it takes too long".to_owned());
+        let timed_out = |_| {
+            let (call, code) =
+                ("CompleteMultipartUpload", format!("no response within {} s", COMPLETION_TIMEOUT.as_secs()));
             Err(BucketError::Call { call, bucket: self.name.clone(), code }.into())
         };
-        tokio::time::timeout(COMPLETION, completed).await.unwrap_or_else(late)
+        tokio::time::timeout(COMPLETION_TIMEOUT, complete).await.unwrap_or_else(timed_out)
     }
 
     async fn try_complete(
         &self,
         upload: MultipartUpload<'_>,
-        named: &Named,
+        requested: &RequestedParts,
         max: u64,
     ) -> Result<(), MultipartError> {
-        let parts = chosen(&self.parts(upload).await?, named)?;
+        let parts = select_parts(&self.list_parts(upload).await?, requested)?;
         let size = parts.iter().map(|part| part.size).sum();
         if size > max {
-            self.abort_multipart(upload).await?;
+            self.abort_multipart_upload(upload).await?;
             return Err(MultipartError::TooLarge { size, max });
         }
         let parts = parts
@@ -166,33 +167,35 @@ impl Bucket {
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build();
         let call = self.client.complete_multipart_upload().bucket(&*self.name).key(upload.key.as_str());
         let call = call.upload_id(upload.id).multipart_upload(parts).if_none_match("*").customize();
-        let call = call.config_override(aws_sdk_s3::config::Builder::new().timeout_config(timeouts(CALL)));
-        call.send().await.map_err(|error| self.refused("CompleteMultipartUpload", &error))?;
+        let call = call
+            .config_override(aws_sdk_s3::config::Builder::new().timeout_config(build_timeouts(CALL_TIMEOUT)));
+        call.send().await.map_err(|error| self.multipart_error("CompleteMultipartUpload", &error))?;
         Ok(())
     }
 
-    /// Whether `key` holds what the parts that a client names make up: a multipart tag ends in their number.
-    async fn holds(&self, key: &ObjectKey, named: &Named) -> Result<bool, BucketError> {
-        let e_tag = self.head(key).await?.and_then(|stored| stored.e_tag);
-        Ok(e_tag.is_some_and(|tag| tag.ends_with(&format!("-{}", named.len()))))
+    /// Whether `key` is the object that the requested parts make up. The tag of such an object ends with the
+    /// number of its parts.
+    async fn is_completed(&self, key: &ObjectKey, requested: &RequestedParts) -> Result<bool, BucketError> {
+        let e_tag = self.head_object(key).await?.and_then(|stored| stored.e_tag);
+        Ok(e_tag.is_some_and(|tag| tag.ends_with(&format!("-{}", requested.len()))))
     }
 
-    /// Ends the upload and drops its parts; also right when there is none.
+    /// Aborts the upload and deletes its parts. Succeeds also if the upload does not exist.
     ///
     /// # Errors
-    /// When S3 did not do it.
-    pub async fn abort_multipart(&self, upload: MultipartUpload<'_>) -> Result<(), MultipartError> {
+    /// When the call fails.
+    pub async fn abort_multipart_upload(&self, upload: MultipartUpload<'_>) -> Result<(), MultipartError> {
         let call = self.client.abort_multipart_upload().bucket(&*self.name).key(upload.key.as_str());
         match call.upload_id(upload.id).send().await {
             Ok(_) => Ok(()),
-            Err(error) => match self.refused("AbortMultipartUpload", &error) {
+            Err(error) => match self.multipart_error("AbortMultipartUpload", &error) {
                 MultipartError::NoSuchUpload => Ok(()),
                 error => Err(error),
             },
         }
     }
 
-    fn refused<E>(&self, call: &'static str, error: &SdkError<E>) -> MultipartError
+    fn multipart_error<E>(&self, call: &'static str, error: &SdkError<E>) -> MultipartError
     where
         E: std::error::Error + ProvideErrorMetadata + 'static,
     {
@@ -202,38 +205,38 @@ impl Bucket {
             Some(code @ ("InvalidPart" | "InvalidPartOrder" | "EntityTooSmall")) => {
                 MultipartError::Parts(code.to_owned())
             }
-            _ => self.failed(call, error).into(),
+            _ => self.call_error(call, error).into(),
         }
     }
 }
 
-fn part(part: aws_sdk_s3::types::Part) -> Option<Part> {
-    Some(Part {
+fn parse_part(part: aws_sdk_s3::types::Part) -> Option<UploadedPart> {
+    Some(UploadedPart {
         number: part.part_number?.try_into().ok()?,
         e_tag: part.e_tag?,
         size: part.size?.try_into().ok()?,
     })
 }
 
-/// Those of `stored` that are named, in their order.
-fn chosen(stored: &[Part], named: &Named) -> Result<Vec<Part>, MultipartError> {
-    let by_number: HashMap<_, _> = stored.iter().map(|part| (part.number, part)).collect();
-    if named.is_empty() {
-        return Err(MultipartError::Parts("none is named".into()));
+/// Returns the requested parts as S3 stores them.
+fn select_parts(
+    uploaded: &[UploadedPart],
+    requested: &RequestedParts,
+) -> Result<Vec<UploadedPart>, MultipartError> {
+    let by_number: HashMap<_, _> = uploaded.iter().map(|part| (part.number, part)).collect();
+    if requested.is_empty() {
+        return Err(MultipartError::Parts("the list is empty".into()));
     }
-    if !named.windows(2).all(|pair| pair[0].0 < pair[1].0) {
-        return Err(MultipartError::Parts("they must be named in ascending order, each once".into()));
+    if !requested.windows(2).all(|pair| pair[0].0 < pair[1].0) {
+        return Err(MultipartError::Parts("their numbers must be unique and in ascending order".into()));
     }
-    let found = named.iter().map(|(number, e_tag)| {
-        let part = by_number.get(number).filter(|part| bare(&part.e_tag) == bare(e_tag));
+    let parts = requested.iter().map(|(number, e_tag)| {
+        let part =
+            by_number.get(number).filter(|part| part.e_tag.trim_matches('"') == e_tag.trim_matches('"'));
         part.map(|part| (*part).clone())
-            .ok_or_else(|| MultipartError::Parts(format!("part {number} is not there, or is another")))
+            .ok_or_else(|| MultipartError::Parts(format!("part {number} is missing or has another eTag")))
     });
-    found.collect()
-}
-
-fn bare(e_tag: &str) -> &str {
-    e_tag.trim_matches('"')
+    parts.collect()
 }
 
 #[cfg(test)]
@@ -241,9 +244,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_parts_that_s3_has_make_up_an_object() {
-        let stored = [1, 2, 4].map(|number| Part { number, e_tag: format!("\"t{number}\""), size: 5 });
-        for (named, numbers) in [
+    fn only_uploaded_parts_in_ascending_order_are_selected() {
+        let uploaded =
+            [1, 2, 4].map(|number| UploadedPart { number, e_tag: format!("\"t{number}\""), size: 5 });
+        for (requested, numbers) in [
             (vec![(1, "t1"), (2, "\"t2\"")], Some(vec![1, 2])),
             (vec![(4, "t4")], Some(vec![4])),
             (vec![], None),
@@ -252,10 +256,10 @@ mod tests {
             (vec![(3, "t3")], None),
             (vec![(1, "t2")], None),
         ] {
-            let named = named.into_iter().map(|(number, tag)| (number, tag.to_owned())).collect();
-            let got = chosen(&stored, &named).ok();
-            let got = got.map(|parts| parts.iter().map(|part| part.number).collect::<Vec<_>>());
-            assert_eq!(got, numbers, "{named:?}");
+            let requested = requested.into_iter().map(|(number, tag)| (number, tag.to_owned())).collect();
+            let selected = select_parts(&uploaded, &requested).ok();
+            let selected = selected.map(|parts| parts.iter().map(|part| part.number).collect::<Vec<_>>());
+            assert_eq!(selected, numbers, "{requested:?}");
         }
     }
 }

@@ -1,61 +1,61 @@
-//! Ping and pong: an object that `photoshare doctor` stores, and the one by which a running server says
-//! that the event of it arrived. So the doctor need not take messages away from that server.
+//! The objects of the doctor's round trip. `photoshare doctor` stores a ping; a running server that receives
+//! its event stores a pong as the acknowledgement. The doctor then need not receive from that server's queue.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use aws_sdk_s3::{operation::head_object::HeadObjectError, primitives::ByteStream};
 use jiff::Timestamp;
 
-use super::{Bucket, BucketError, sign::Request};
+use super::{Bucket, BucketError, sign::PresignRequest};
 use crate::feed::KeyPrefix;
 
-const FOLDER: &str = ".photoshare/doctor/";
+const DOCTOR_FOLDER: &str = ".photoshare/doctor/";
 
-/// A doctor's object. It lies where no feed can be, so that it is never announced or listed.
+/// An object that a doctor stores. Its key is not a valid photo key: the object is never announced or listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ping {
     stem: String,
 }
 
 impl Ping {
-    /// One that was never there.
+    /// Creates a ping with a random key.
     #[must_use]
     pub fn random(prefix: &KeyPrefix) -> Self {
         let mut random = [0; 16];
-        getrandom::fill(&mut random).expect("the system has randomness");
-        Self { stem: format!("{}{FOLDER}{}", prefix.as_str(), hex::encode(random)) }
+        getrandom::fill(&mut random).expect("the system has a source of randomness");
+        Self { stem: format!("{}{DOCTOR_FOLDER}{}", prefix.as_str(), hex::encode(random)) }
     }
 
-    /// The ping whose key this is, if it is one.
+    /// Parses the key of a ping.
     #[must_use]
     pub fn parse(prefix: &KeyPrefix, key: &str) -> Option<Self> {
         let stem = key.strip_suffix(".ping")?;
-        let id = stem.strip_prefix(prefix.as_str())?.strip_prefix(FOLDER)?;
+        let id = stem.strip_prefix(prefix.as_str())?.strip_prefix(DOCTOR_FOLDER)?;
         let issued = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
         issued.then(|| Self { stem: stem.to_owned() })
     }
 
-    /// Whether `key` is of a ping or of an answer.
+    /// Whether `key` belongs to a ping or a pong.
     #[must_use]
-    pub fn owns(prefix: &KeyPrefix, key: &str) -> bool {
-        key.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with(FOLDER))
+    pub fn is_doctor_key(prefix: &KeyPrefix, key: &str) -> bool {
+        key.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with(DOCTOR_FOLDER))
     }
 
-    /// What the doctor stores.
+    /// Key of the ping.
     #[must_use]
     pub fn key(&self) -> String {
         format!("{}.ping", self.stem)
     }
 
-    fn pong(&self) -> String {
+    fn pong_key(&self) -> String {
         format!("{}.pong", self.stem)
     }
 }
 
 impl Bucket {
-    /// A URL that stores a ping, signed as uploads are, and the headers to send with it.
+    /// Signs a PUT of `size` bytes to the ping's key, as for an upload. Returns the URL and the headers to send.
     #[must_use]
-    pub fn signed_ping(&self, ping: &Ping, size: u64) -> (String, BTreeMap<String, String>) {
+    pub fn presign_ping(&self, ping: &Ping, size: u64) -> (String, BTreeMap<String, String>) {
         let headers = BTreeMap::from([
             ("content-type".to_owned(), "image/jpeg".to_owned()),
             ("if-none-match".to_owned(), "*".to_owned()),
@@ -64,50 +64,50 @@ impl Bucket {
         let mut signed: Vec<_> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
         signed.push(("content-length", &size));
         let key = ping.key();
-        let request = Request { method: "PUT", key: &key, query: &[], headers: &signed };
-        let url = self.signer.sign(self.base(), request, Timestamp::now(), Duration::from_mins(5)).url;
+        let request = PresignRequest { method: "PUT", key: &key, query: &[], headers: &signed };
+        let url = self.signer.presign(self.url(), request, Timestamp::now(), Duration::from_mins(5)).url;
         (url, headers)
     }
 
-    /// Says that the event of `ping` arrived, while it is there: the answer to a doctor that has cleaned up
-    /// would stay for good.
+    /// Stores the pong, if the ping still exists: after the doctor has deleted both, nothing would delete the
+    /// pong.
     ///
     /// # Errors
-    /// When S3 can't tell, or did not store it.
-    pub async fn answer(&self, ping: &Ping) -> Result<(), BucketError> {
-        if !self.is_stored(&ping.key()).await? {
+    /// When a call fails.
+    pub async fn acknowledge_ping(&self, ping: &Ping) -> Result<(), BucketError> {
+        if !self.object_exists(&ping.key()).await? {
             return Ok(());
         }
-        let call = self.client.put_object().bucket(&*self.name).key(ping.pong());
+        let call = self.client.put_object().bucket(&*self.name).key(ping.pong_key());
         let call = call.body(ByteStream::from_static(b"pong")).send().await;
-        call.map_err(|error| self.failed("PutObject", &error))?;
+        call.map_err(|error| self.call_error("PutObject", &error))?;
         Ok(())
     }
 
-    /// Whether a server has answered `ping`.
+    /// Whether a server has stored the pong.
     ///
     /// # Errors
-    /// When S3 can't tell.
-    pub async fn is_answered(&self, ping: &Ping) -> Result<bool, BucketError> {
-        self.is_stored(&ping.pong()).await
+    /// When the call fails.
+    pub async fn is_acknowledged(&self, ping: &Ping) -> Result<bool, BucketError> {
+        self.object_exists(&ping.pong_key()).await
     }
 
-    async fn is_stored(&self, key: &str) -> Result<bool, BucketError> {
+    async fn object_exists(&self, key: &str) -> Result<bool, BucketError> {
         match self.client.head_object().bucket(&*self.name).key(key).send().await {
             Ok(_) => Ok(true),
             Err(error) if error.as_service_error().is_some_and(HeadObjectError::is_not_found) => Ok(false),
-            Err(error) => Err(self.failed("HeadObject", &error)),
+            Err(error) => Err(self.call_error("HeadObject", &error)),
         }
     }
 
-    /// Removes a ping and its answer, in this order: a server looks for the one before it stores the other.
+    /// Deletes the ping, then its pong. In this order, since a server checks the ping before it stores the pong.
     ///
     /// # Errors
-    /// When S3 did not do it.
-    pub async fn clean_up(&self, ping: &Ping) -> Result<(), BucketError> {
-        for key in [ping.key(), ping.pong()] {
+    /// When a call fails.
+    pub async fn delete_ping(&self, ping: &Ping) -> Result<(), BucketError> {
+        for key in [ping.key(), ping.pong_key()] {
             let call = self.client.delete_object().bucket(&*self.name).key(key);
-            call.send().await.map_err(|error| self.failed("DeleteObject", &error))?;
+            call.send().await.map_err(|error| self.call_error("DeleteObject", &error))?;
         }
         Ok(())
     }
@@ -118,12 +118,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_the_doctor_stores_is_a_ping() {
+    fn only_the_key_of_a_ping_parses_as_one() {
         let prefix = KeyPrefix::parse("app/").unwrap();
         let ping = Ping::random(&prefix);
         assert_eq!(Ping::parse(&prefix, &ping.key()), Some(ping.clone()));
         for other in [
-            ping.pong(),
+            ping.pong_key(),
             "app/summer/a.ping".into(),
             format!("x{}", ping.key()),
             "app/.photoshare/doctor/.ping".into(),

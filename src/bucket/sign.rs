@@ -1,7 +1,9 @@
-//! AWS Signature Version 4, as a query: <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
+//! Presigned URLs and forms with AWS Signature Version 4:
+//! <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
 //!
-//! The SDK's own `presigned()` costs some 40 µs a URL; lists and joins need hundreds at a time. So the
-//! request is put together here, with the day's key kept, and `aws-sigv4` does the cryptography.
+//! The SDK's `presigned()` takes about 40 µs per URL, and one listing or join needs hundreds of URLs. This module
+//! therefore builds the canonical request itself and caches the day's signing key; `aws-sigv4` does the
+//! cryptography.
 
 use std::{
     fmt::Write as _,
@@ -24,97 +26,97 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
-/// S3 takes no URL that lives longer.
-pub const MAX_LIFE: Duration = Duration::from_hours(7 * 24);
-/// Credentials that end sooner than this are fetched anew.
+/// S3's limit on the TTL of a presigned URL.
+pub const MAX_TTL: Duration = Duration::from_hours(7 * 24);
+/// Credentials that expire sooner than this are replaced.
 const REFRESH_BEFORE: Duration = Duration::from_mins(5);
-/// Who provides credentials has this long.
-const PROVIDED_WITHIN: Duration = Duration::from_secs(10);
+/// A credentials provider may have no timeout of its own.
+const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(10);
 
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 pub(super) const PATH: &AsciiSet = &UNRESERVED.remove(b'/');
 
-/// Where a bucket is reached: what stands before the key in a URL.
+/// URL of a bucket: the part of an object's URL before its key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Base {
+pub struct BucketUrl {
     /// `https://photos.s3.eu-central-1.amazonaws.com`
     pub origin: Arc<str>,
-    /// Empty, or `/photos` where the bucket's name is the first part of the path.
+    /// Empty for virtual-hosted style, `/photos` for path style.
     pub path: Arc<str>,
 }
 
-/// Signs with the credentials of the server.
+/// Signs requests with the server's credentials.
 pub struct Signer {
-    base: Base,
+    bucket_url: BucketUrl,
     region: String,
     provider: SharedCredentialsProvider,
-    kept: Mutex<Option<Arc<Day>>>,
+    cached_key: Mutex<Option<Arc<SigningKey>>>,
 }
 
-/// A day's signing key.
-struct Day {
+/// The signing key of one day, and the credentials that it is derived from.
+struct SigningKey {
     credentials: Credentials,
     date: String,
     key: Vec<u8>,
 }
 
-/// Nothing can be signed.
+/// No request can be signed.
 #[derive(Debug, thiserror::Error)]
 pub enum SignerError {
-    /// The provider chain has none.
-    #[error("no AWS credentials")]
+    /// The provider chain returned no credentials.
+    #[error("failed to load AWS credentials")]
     Credentials(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The SDK knows no place for the bucket.
-    #[error("no endpoint for bucket {bucket}")]
+    /// The SDK could not resolve an endpoint.
+    #[error("failed to resolve the endpoint of bucket {bucket}")]
     Endpoint {
-        /// The bucket.
+        /// Name of the bucket.
         bucket: String,
-        /// What the SDK says.
+        /// Error of the SDK.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Neither `AWS_REGION` nor a profile says where.
-    #[error("no AWS region: set AWS_REGION")]
+    /// Neither `AWS_REGION` nor a profile sets the region.
+    #[error("no AWS region is configured: set AWS_REGION")]
     Region,
 }
 
-/// What is to be signed.
+/// A request to sign.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
-    /// The method.
+pub struct PresignRequest<'a> {
+    /// HTTP method.
     pub method: &'a str,
-    /// The object's key, decoded.
+    /// Key of the object, not percent-encoded.
     pub key: &'a str,
-    /// Further query parameters, decoded.
+    /// Additional query parameters, not percent-encoded.
     pub query: &'a [(&'a str, &'a str)],
-    /// Headers that the client must send to the letter, names in lower case; `host` is added.
+    /// Headers that the client must send verbatim, with names in lower case. `host` is added.
     pub headers: &'a [(&'a str, &'a str)],
 }
 
-/// A form that is to be signed.
+/// A form to sign.
 #[derive(Debug, Clone)]
-pub struct Form<'a> {
-    /// The bucket that it is sent to.
+pub struct PostForm<'a> {
+    /// Name of the bucket.
     pub bucket: &'a str,
-    /// Bytes that the file may have.
+    /// Allowed sizes of the file, in bytes.
     pub sizes: RangeInclusive<u64>,
-    /// Fields that must be sent to the letter.
+    /// Fields that the client must send verbatim.
     pub fields: Vec<(String, String)>,
 }
 
-/// A signed URL and its end.
+/// A presigned URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Signed {
+pub struct SignedUrl {
     /// The URL.
     pub url: String,
-    /// When S3 stops taking it.
+    /// When S3 stops accepting it.
     pub expires_at: Timestamp,
 }
 
-impl Base {
-    /// The same bucket under another origin.
+impl BucketUrl {
+    /// Returns the URL of the same bucket under another origin.
     #[must_use]
-    pub fn at(&self, origin: &str) -> Self {
+    pub fn with_origin(&self, origin: &str) -> Self {
         Self { origin: origin.into(), path: self.path.clone() }
     }
 
@@ -124,13 +126,18 @@ impl Base {
 }
 
 impl Signer {
-    /// Asks the SDK where the bucket lives by having it sign one URL, so that its endpoint rules
-    /// (partitions, FIPS, dual-stack, custom endpoints) are ours.
-    pub(super) async fn learn(sdk: &SdkConfig, client: &Client, bucket: &str) -> Result<Self, SignerError> {
+    /// Creates a signer for `bucket`. Resolves the endpoint by presigning one URL with the SDK, so that all of its
+    /// endpoint rules apply: partitions, FIPS, dual-stack, custom endpoints.
+    pub(super) async fn discover(
+        sdk: &SdkConfig,
+        client: &Client,
+        bucket: &str,
+    ) -> Result<Self, SignerError> {
         let region = sdk.region().ok_or(SignerError::Region)?.to_string();
-        let provider =
-            sdk.credentials_provider().ok_or_else(|| SignerError::Credentials("no provider".into()))?;
-        let credentials = provided(&provider).await?;
+        let provider = sdk
+            .credentials_provider()
+            .ok_or_else(|| SignerError::Credentials("no credentials provider is configured".into()))?;
+        let credentials = fetch_credentials(&provider).await?;
         let endpoint = |source: Box<dyn std::error::Error + Send + Sync>| SignerError::Endpoint {
             bucket: bucket.to_owned(),
             source,
@@ -139,45 +146,51 @@ impl Signer {
         let sample = client.get_object().bucket(bucket).key("k").presigned(minute).await;
         let sample = sample.map_err(|error| endpoint(error.into()))?;
         let uri = sample.uri().split('?').next().unwrap_or_default().trim_end_matches("/k");
-        let host_at = uri.find("://").map_or(0, |at| at + 3);
-        let path_at = uri[host_at..].find('/').map_or(uri.len(), |at| at + host_at);
-        let base = Base { origin: uri[..path_at].into(), path: uri[path_at..].into() };
-        let signer = Self { base, region, provider, kept: Mutex::new(None) };
-        signer.keep(credentials, Timestamp::now());
+        let host_start = uri.find("://").map_or(0, |index| index + 3);
+        let path_start = uri[host_start..].find('/').map_or(uri.len(), |index| index + host_start);
+        let bucket_url = BucketUrl { origin: uri[..path_start].into(), path: uri[path_start..].into() };
+        let signer = Self { bucket_url, region, provider, cached_key: Mutex::new(None) };
+        signer.cache_signing_key(credentials, Timestamp::now());
         Ok(signer)
     }
 
-    /// Where the SDK reaches the bucket.
-    pub fn base(&self) -> &Base {
-        &self.base
+    /// URL of the bucket at the SDK's endpoint.
+    pub fn bucket_url(&self) -> &BucketUrl {
+        &self.bucket_url
     }
 
-    /// Makes sure that what [`Signer::sign`] signs with lives a while yet. Cheap when it does.
+    /// Fetches new credentials if the cached ones expire soon.
     ///
     /// # Errors
-    /// When the provider has no credentials left.
-    pub async fn refresh(&self, now: Timestamp) -> Result<(), SignerError> {
-        let kept = self.kept.lock().expect("no panic while held").clone();
-        let fresh = kept.as_ref().is_some_and(|day| {
-            day.credentials.expiry().is_none_or(|end| end > SystemTime::from(now) + REFRESH_BEFORE)
+    /// When the provider returns no credentials.
+    pub async fn refresh_credentials(&self, now: Timestamp) -> Result<(), SignerError> {
+        let cached = self.cached_key.lock().expect("no panic while held").clone();
+        let is_fresh = cached.as_ref().is_some_and(|signing_key| {
+            signing_key.credentials.expiry().is_none_or(|end| end > SystemTime::from(now) + REFRESH_BEFORE)
         });
-        if !fresh {
-            self.keep(provided(&self.provider).await?, now);
+        if !is_fresh {
+            self.cache_signing_key(fetch_credentials(&self.provider).await?, now);
         }
         Ok(())
     }
 
-    /// Signs `request` as of `at`, for at most `life`: never longer than S3 or the credentials allow.
+    /// Signs `request` at the time `at`. The URL is valid for `ttl`, or less if S3 or the credentials limit it.
     #[must_use]
-    pub fn sign(&self, base: &Base, request: Request<'_>, at: Timestamp, life: Duration) -> Signed {
-        let at = whole_second(at);
-        let day = self.day(at);
-        let life = Self::granted(&day, at, life);
+    pub fn presign(
+        &self,
+        bucket_url: &BucketUrl,
+        request: PresignRequest<'_>,
+        at: Timestamp,
+        ttl: Duration,
+    ) -> SignedUrl {
+        let at = truncate_to_second(at);
+        let signing_key = self.signing_key_of_day(at);
+        let ttl = Self::cap_ttl(&signing_key, at, ttl);
         let time = at.strftime("%Y%m%dT%H%M%SZ").to_string();
-        let scope = format!("{}/{}/s3/aws4_request", day.date, self.region);
-        let (names, headers) = canonical_headers(base.host(), request.headers);
-        let credential = format!("{}/{scope}", day.credentials.access_key_id());
-        let seconds = life.as_secs().to_string();
+        let scope = format!("{}/{}/s3/aws4_request", signing_key.date, self.region);
+        let (names, headers) = canonical_headers(bucket_url.host(), request.headers);
+        let credential = format!("{}/{scope}", signing_key.credentials.access_key_id());
+        let seconds = ttl.as_secs().to_string();
         let mut query = vec![
             ("X-Amz-Algorithm", "AWS4-HMAC-SHA256"),
             ("X-Amz-Credential", &credential),
@@ -185,104 +198,118 @@ impl Signer {
             ("X-Amz-Expires", &seconds),
             ("X-Amz-SignedHeaders", &names),
         ];
-        query.extend(day.credentials.session_token().map(|token| ("X-Amz-Security-Token", token)));
+        query.extend(signing_key.credentials.session_token().map(|token| ("X-Amz-Security-Token", token)));
         query.extend(request.query);
         let query = canonical_query(query);
-        let path = path_of(base, request.key);
+        let path = object_path(bucket_url, request.key);
         let canonical = format!("{}\n{path}\n{query}\n{headers}\n{names}\nUNSIGNED-PAYLOAD", request.method);
         let hash = hex::encode(Sha256::digest(canonical));
-        let signature =
-            calculate_signature(&day.key, format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{hash}").as_bytes());
-        Signed {
-            url: format!("{}{path}?{query}&X-Amz-Signature={signature}", base.origin),
-            expires_at: at + life,
+        let signature = calculate_signature(
+            &signing_key.key,
+            format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{hash}").as_bytes(),
+        );
+        SignedUrl {
+            url: format!("{}{path}?{query}&X-Amz-Signature={signature}", bucket_url.origin),
+            expires_at: at + ttl,
         }
     }
 
-    /// Signs a form's policy: gives back all of its fields, in the order of sending, and its end.
+    /// Signs a form. Returns all fields in the order in which to send them, and when S3 stops accepting them. See
     /// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-UsingHTTPPOST.html>
     #[must_use]
     pub fn sign_form(
         &self,
-        form: Form<'_>,
+        form: PostForm<'_>,
         at: Timestamp,
-        life: Duration,
+        ttl: Duration,
     ) -> (Vec<(String, String)>, Timestamp) {
-        let at = whole_second(at);
-        let day = self.day(at);
-        let expires_at = at + Self::granted(&day, at, life);
+        let at = truncate_to_second(at);
+        let signing_key = self.signing_key_of_day(at);
+        let expires_at = at + Self::cap_ttl(&signing_key, at, ttl);
         let mut fields = form.fields;
-        let credential =
-            format!("{}/{}/{}/s3/aws4_request", day.credentials.access_key_id(), day.date, self.region);
+        let credential = format!(
+            "{}/{}/{}/s3/aws4_request",
+            signing_key.credentials.access_key_id(),
+            signing_key.date,
+            self.region
+        );
         fields.push(("x-amz-algorithm".into(), "AWS4-HMAC-SHA256".into()));
         fields.push(("x-amz-credential".into(), credential));
         fields.push(("x-amz-date".into(), at.strftime("%Y%m%dT%H%M%SZ").to_string()));
         fields.extend(
-            day.credentials.session_token().map(|token| ("x-amz-security-token".into(), token.into())),
+            signing_key
+                .credentials
+                .session_token()
+                .map(|token| ("x-amz-security-token".into(), token.into())),
         );
         let exact = fields.iter().map(|(name, value)| json!({ name: value }));
         let mut conditions: Vec<_> = exact.chain([json!({ "bucket": form.bucket })]).collect();
         conditions.push(json!(["content-length-range", form.sizes.start(), form.sizes.end()]));
-        // S3 wants milliseconds or none, never more digits.
+        // S3 accepts a time with milliseconds or without a fraction, but with no other number of digits.
         let expiration = expires_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let policy = json!({ "expiration": expiration, "conditions": conditions }).to_string();
         let policy = BASE64_STANDARD.encode(policy);
-        let signature = calculate_signature(&day.key, policy.as_bytes());
+        let signature = calculate_signature(&signing_key.key, policy.as_bytes());
         fields.push(("policy".into(), policy));
         fields.push(("x-amz-signature".into(), signature));
         (fields, expires_at)
     }
 
-    fn granted(day: &Day, at: Timestamp, life: Duration) -> Duration {
-        let left = day
+    fn cap_ttl(signing_key: &SigningKey, at: Timestamp, ttl: Duration) -> Duration {
+        let remaining = signing_key
             .credentials
             .expiry()
             .map(|end| end.duration_since(SystemTime::from(at)).unwrap_or(Duration::from_secs(1)));
-        life.min(MAX_LIFE).min(left.unwrap_or(MAX_LIFE)).max(Duration::from_secs(1))
+        ttl.min(MAX_TTL).min(remaining.unwrap_or(MAX_TTL)).max(Duration::from_secs(1))
     }
 
-    fn keep(&self, credentials: Credentials, at: Timestamp) -> Arc<Day> {
+    fn cache_signing_key(&self, credentials: Credentials, at: Timestamp) -> Arc<SigningKey> {
         let key = generate_signing_key(credentials.secret_access_key(), at.into(), &self.region, "s3");
-        let day = Arc::new(Day { date: date(at), key: key.as_ref().to_vec(), credentials });
-        *self.kept.lock().expect("no panic while held") = Some(day.clone());
-        day
+        let signing_key =
+            Arc::new(SigningKey { date: format_date(at), key: key.as_ref().to_vec(), credentials });
+        *self.cached_key.lock().expect("no panic while held") = Some(signing_key.clone());
+        signing_key
     }
 
-    fn day(&self, at: Timestamp) -> Arc<Day> {
-        let kept = self.kept.lock().expect("no panic while held").clone();
-        let kept = kept.expect("kept since the signer was made");
-        if kept.date == date(at) { kept } else { self.keep(kept.credentials.clone(), at) }
+    fn signing_key_of_day(&self, at: Timestamp) -> Arc<SigningKey> {
+        let cached = self.cached_key.lock().expect("no panic while held").clone();
+        let cached = cached.expect("`discover` caches a key");
+        if cached.date == format_date(at) {
+            cached
+        } else {
+            self.cache_signing_key(cached.credentials.clone(), at)
+        }
     }
 }
 
 impl std::fmt::Debug for Signer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Signer").field("base", &self.base).finish_non_exhaustive()
+        f.debug_struct("Signer").field("bucket_url", &self.bucket_url).finish_non_exhaustive()
     }
 }
 
-/// The credentials that are in force. Not every source of them limits how long it takes.
-async fn provided(provider: &SharedCredentialsProvider) -> Result<Credentials, SignerError> {
-    let answer = timeout(PROVIDED_WITHIN, provider.provide_credentials()).await;
-    let in_time = answer.map_err(|late| SignerError::Credentials(late.into()))?;
-    in_time.map_err(|error| SignerError::Credentials(error.into()))
+/// Fetches the current credentials.
+async fn fetch_credentials(provider: &SharedCredentialsProvider) -> Result<Credentials, SignerError> {
+    let credentials = timeout(CREDENTIALS_TIMEOUT, provider.provide_credentials()).await;
+    let credentials = credentials.map_err(|elapsed| SignerError::Credentials(elapsed.into()))?;
+    credentials.map_err(|error| SignerError::Credentials(error.into()))
 }
 
-/// The path of `key` under `base`, encoded once.
-pub(super) fn path_of(base: &Base, key: &str) -> String {
-    format!("{}/{}", base.path, percent_encode(key.as_bytes(), PATH))
+/// Returns the path of the object `key`, percent-encoded once as S3 requires, not twice as other services do.
+pub(super) fn object_path(bucket_url: &BucketUrl, key: &str) -> String {
+    format!("{}/{}", bucket_url.path, percent_encode(key.as_bytes(), PATH))
 }
 
-/// Signatures know no fractions.
-fn whole_second(at: Timestamp) -> Timestamp {
+/// Signatures contain whole seconds.
+fn truncate_to_second(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
-fn date(at: Timestamp) -> String {
+fn format_date(at: Timestamp) -> String {
     at.strftime("%Y%m%d").to_string()
 }
 
-/// The signed headers' names, and their lines, both in the order of the names.
+/// Returns the names of the signed headers and the canonical header lines, both sorted by name.
 fn canonical_headers(host: &str, headers: &[(&str, &str)]) -> (String, String) {
     let mut all: Vec<_> = headers.iter().copied().chain([("host", host)]).collect();
     all.sort_unstable();

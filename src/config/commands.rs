@@ -1,34 +1,34 @@
-//! What each way of running is told, as a whole.
+//! Validates the arguments of each command.
 
 use std::time::Duration;
 
 use jiff::{Span, SpanRelativeTo};
 
 use super::{
-    Aws, Dev, Doctor, Mistakes, Poll, Serve, Token,
+    AwsConfig, ConfigErrors, DevConfig, DoctorConfig, PollConfig, ServeConfig, TokenConfig,
     args::{DevArgs, DoctorArgs, PollArgs, RedriveArgs, ServeArgs, TokenArgs},
-    judge::{Judge, optional},
-    web::Differing,
+    validate::{Validator, non_empty},
+    web::PerCommandArgs,
 };
 use crate::{
-    auth::{Order, Rights, Scope},
+    auth::{Rights, Scope, TokenSpec},
     feed::FeedId,
     http::AllowedOrigins,
 };
 
-impl Dev {
-    /// Judges the arguments of `photoshare dev`.
+impl DevConfig {
+    /// Validates the arguments of `photoshare dev`.
     ///
     /// # Errors
-    /// Names every mistake.
-    pub fn judge(args: &DevArgs) -> Result<Self, Mistakes> {
-        let mut judge = Judge::default();
-        let common = judge.common(&args.common, &args.log_format);
+    /// Lists every invalid setting.
+    pub fn validate(args: &DevArgs) -> Result<Self, ConfigErrors> {
+        let mut validator = Validator::default();
+        let common = validator.validate_common(&args.common, &args.log_format);
         let dev = Self {
-            web: judge.web(
+            web: validator.validate_web(
                 &args.web,
                 &common,
-                &Differing {
+                &PerCommandArgs {
                     bind_addr: &args.bind_addr,
                     port: &args.port,
                     auth: &args.auth,
@@ -38,40 +38,40 @@ impl Dev {
             ),
             common,
             data_dir: args.data_dir.clone().into(),
-            public_url: judge.public_url(&args.public_url),
+            public_url: validator.validate_public_url(&args.public_url),
         };
-        judge.verdict(dev)
+        validator.finish(dev)
     }
 }
 
-impl Serve {
-    /// Judges the arguments of `photoshare serve`.
+impl ServeConfig {
+    /// Validates the arguments of `photoshare serve`.
     ///
     /// # Errors
-    /// Names every mistake.
-    pub fn judge(args: &ServeArgs) -> Result<Self, Mistakes> {
-        let mut judge = Judge::default();
-        judge.require("PORT", &args.port, "must be set: the port to listen on");
+    /// Lists every invalid setting.
+    pub fn validate(args: &ServeArgs) -> Result<Self, ConfigErrors> {
+        let mut validator = Validator::default();
+        validator.require_value("PORT", &args.port, "must be set: the port to listen on");
         if args.no_poller {
-            judge.require_redis(
+            validator.require_redis(
                 &args.common,
-                "is needed with --no-poller: the web side and the poller meet there",
+                "must be set with --no-poller: Redis connects the web processes and the poller",
             );
         }
         let dyno = &args.common.dyno;
         if !dyno.is_empty() && dyno != "web.1" {
-            judge.require_redis(
+            validator.require_redis(
                 &args.common,
-                "is needed on every dyno but web.1: a second memory log would split the feeds",
+                "must be set on every dyno but web.1: a second in-memory log would split the feeds",
             );
         }
         let port = if args.port.is_empty() { "0" } else { &args.port };
-        let common = judge.common(&args.common, &args.log_format);
+        let common = validator.validate_common(&args.common, &args.log_format);
         let serve = Self {
-            web: judge.web(
+            web: validator.validate_web(
                 &args.web,
                 &common,
-                &Differing {
+                &PerCommandArgs {
                     bind_addr: &args.bind_addr,
                     port,
                     auth: &args.auth,
@@ -80,111 +80,118 @@ impl Serve {
                 },
             ),
             common,
-            aws: judge.aws(&args.aws),
-            demo_page: judge.flag("DEMO_PAGE", &args.demo_page),
+            aws: validator.validate_aws(&args.aws),
+            demo_page: validator.parse_bool("DEMO_PAGE", &args.demo_page),
             poller: !args.no_poller,
         };
-        judge.verdict(serve)
+        validator.finish(serve)
     }
 }
 
-impl Poll {
-    /// Judges the arguments of `photoshare poll`.
+impl PollConfig {
+    /// Validates the arguments of `photoshare poll`.
     ///
     /// # Errors
-    /// Names every mistake.
-    pub fn judge(args: &PollArgs) -> Result<Self, Mistakes> {
-        let mut judge = Judge::default();
-        judge.require_redis(&args.common, "is needed by poll: the poller and the web side meet there");
-        let poll = Self { common: judge.common(&args.common, &args.log_format), aws: judge.aws(&args.aws) };
-        judge.verdict(poll)
+    /// Lists every invalid setting.
+    pub fn validate(args: &PollArgs) -> Result<Self, ConfigErrors> {
+        let mut validator = Validator::default();
+        validator.require_redis(
+            &args.common,
+            "must be set for poll: Redis connects the poller and the web processes",
+        );
+        let poll = Self {
+            common: validator.validate_common(&args.common, &args.log_format),
+            aws: validator.validate_aws(&args.aws),
+        };
+        validator.finish(poll)
     }
 }
 
-impl Token {
-    /// Judges the arguments of `photoshare token`.
+impl TokenConfig {
+    /// Validates the arguments of `photoshare token`.
     ///
     /// # Errors
-    /// Names every mistake.
-    pub fn judge(args: &TokenArgs) -> Result<Self, Mistakes> {
-        let mut judge = Judge::default();
-        judge.require("AUTH_JWT_SECRET", &args.keys.auth_jwt_secret, "must be set: it signs the token");
-        let secret = judge.secret("AUTH_JWT_SECRET", &args.keys.auth_jwt_secret).unwrap_or_default();
-        let order = judge.order(args);
-        judge.verdict(Self { secret, order })
+    /// Lists every invalid setting.
+    pub fn validate(args: &TokenArgs) -> Result<Self, ConfigErrors> {
+        let mut validator = Validator::default();
+        let secret = &args.keys.auth_jwt_secret;
+        validator.require_value("AUTH_JWT_SECRET", secret, "must be set: it signs the token");
+        let secret = validator.validate_secret("AUTH_JWT_SECRET", secret).unwrap_or_default();
+        let spec = validator.validate_token_spec(args);
+        validator.finish(Self { secret, spec })
     }
 }
 
-impl Doctor {
-    /// Judges the arguments of `photoshare doctor`.
+impl DoctorConfig {
+    /// Validates the arguments of `photoshare doctor`.
     ///
     /// # Errors
-    /// Names every mistake.
-    pub fn judge(args: &DoctorArgs) -> Result<Self, Mistakes> {
-        let mut judge = Judge::default();
-        judge.parsed::<AllowedOrigins>("ALLOWED_ORIGINS", &args.allowed_origins);
+    /// Lists every invalid setting.
+    pub fn validate(args: &DoctorArgs) -> Result<Self, ConfigErrors> {
+        let mut validator = Validator::default();
+        validator.parse_value::<AllowedOrigins>("ALLOWED_ORIGINS", &args.allowed_origins);
         let origins = args.allowed_origins.split(',').map(str::trim).filter(|origin| !origin.is_empty());
         let doctor = Self {
-            aws: judge.aws(&args.aws),
-            redis: judge.redis(&args.redis),
+            aws: validator.validate_aws(&args.aws),
+            redis: validator.validate_redis(&args.redis),
             origins: origins.map(str::to_owned).collect(),
-            wait: judge.seconds("DOCTOR_WAIT_SECS", &args.wait_secs, 1..=3600),
+            event_timeout: validator.parse_seconds("DOCTOR_WAIT_SECS", &args.wait_secs, 1..=3600),
         };
-        judge.verdict(doctor)
+        validator.finish(doctor)
     }
 }
 
-/// Judges the arguments of `photoshare redrive`.
+/// Validates the arguments of `photoshare redrive`.
 ///
 /// # Errors
-/// Names every mistake.
-pub fn redrive(args: &RedriveArgs) -> Result<Aws, Mistakes> {
-    let mut judge = Judge::default();
-    let aws = judge.aws(&args.aws);
-    judge.verdict(aws)
+/// Lists every invalid setting.
+pub fn validate_redrive(args: &RedriveArgs) -> Result<AwsConfig, ConfigErrors> {
+    let mut validator = Validator::default();
+    let aws = validator.validate_aws(&args.aws);
+    validator.finish(aws)
 }
 
-impl Judge {
-    fn order(&mut self, args: &TokenArgs) -> Order {
-        let rights = self.parsed::<Rights>("--can", &args.can);
+impl Validator {
+    fn validate_token_spec(&mut self, args: &TokenArgs) -> TokenSpec {
+        let rights = self.parse_value::<Rights>("--can", &args.can);
         if rights.is_empty() {
-            self.mistake("--can", "must name a right: view, upload, delete");
+            self.add_error("--can", "must name at least one right: view, upload, delete");
         }
-        Order {
-            subject: optional(&args.subject).map(str::to_owned),
-            scopes: args.feed.iter().filter_map(|feed| self.scope(feed)).collect(),
+        TokenSpec {
+            subject: non_empty(&args.subject).map(str::to_owned),
+            scopes: args.feed.iter().filter_map(|feed| self.parse_scope(feed)).collect(),
             rights,
-            life: self.life(&args.expires),
-            audience: optional(&args.keys.auth_audience).map(str::to_owned),
-            issuer: optional(&args.keys.auth_issuer).map(str::to_owned),
+            ttl: self.parse_token_ttl(&args.expires),
+            audience: non_empty(&args.keys.auth_audience).map(str::to_owned),
+            issuer: non_empty(&args.keys.auth_issuer).map(str::to_owned),
         }
     }
 
-    fn scope(&mut self, feed: &str) -> Option<Scope> {
+    fn parse_scope(&mut self, feed: &str) -> Option<Scope> {
         match feed {
-            "*" => Some(Scope::Everywhere),
+            "*" => Some(Scope::AllFeeds),
             feed => {
-                let read = FeedId::parse(feed);
-                read.map_err(|error| self.mistake("--feed", error.to_string())).ok().map(Scope::Feed)
+                let feed = FeedId::parse(feed);
+                feed.map_err(|error| self.add_error("--feed", error.to_string())).ok().map(Scope::Feed)
             }
         }
     }
 
-    fn life(&mut self, text: &str) -> Duration {
+    fn parse_token_ttl(&mut self, text: &str) -> Duration {
         let days = SpanRelativeTo::days_are_24_hours();
         let span = text.parse::<Span>().and_then(|span| span.to_duration(days));
-        let life = span.ok().and_then(|life| Duration::try_from(life).ok());
-        life.filter(|life| *life >= Duration::from_secs(1)).unwrap_or_else(|| {
-            self.mistake("--expires", "must be a time of at least a second: 90s, 15m, 1h, 7d");
+        let ttl = span.ok().and_then(|ttl| Duration::try_from(ttl).ok());
+        ttl.filter(|ttl| *ttl >= Duration::from_secs(1)).unwrap_or_else(|| {
+            self.add_error("--expires", "must be a duration of at least one second: 90s, 15m, 1h, 7d");
             Duration::ZERO
         })
     }
 
-    fn public_url(&mut self, url: &str) -> Option<String> {
-        let url = optional(url)?.trim_end_matches('/');
+    fn validate_public_url(&mut self, url: &str) -> Option<String> {
+        let url = non_empty(url)?.trim_end_matches('/');
         let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
         if host.is_none_or(|host| host.is_empty() || host.contains(['/', '?', '#', '@'])) {
-            self.mistake("PUBLIC_URL", "must be http:// or https:// and a host, without a path");
+            self.add_error("PUBLIC_URL", "must be http:// or https:// followed by a host, without a path");
         }
         Some(url.to_owned())
     }

@@ -1,9 +1,10 @@
-//! Configuration: flags and environment variables, judged as a whole before anything is bound.
+//! Configuration: flags and environment variables, validated together before the process opens a port or a
+//! connection.
 
 mod args;
 mod commands;
-mod judge;
-mod shared;
+mod common;
+mod validate;
 mod web;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -11,142 +12,142 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use secrecy::SecretString;
 
 use crate::{
-    auth::{Order, Settings as AuthSettings},
-    bucket::Lives,
+    auth::{AuthSettings, TokenSpec},
+    bucket::UrlTtls,
     feed::KeyPrefix,
     http::{AllowedOrigins, UploadRules},
-    ingest::InspectorRules,
-    limit::Settings as RateSettings,
+    ingest::InspectorConfig,
+    limit::LimitSettings,
     log::{RedisSettings, Retention},
-    socketio::Limits,
+    socketio::ConnectionLimits,
 };
 
 pub use args::{Cli, Command, DevArgs, DoctorArgs, PollArgs, RedriveArgs, ServeArgs, TokenArgs};
-pub use commands::redrive;
-pub use judge::{Mistake, Mistakes};
+pub use commands::validate_redrive;
+pub use validate::{ConfigError, ConfigErrors};
 
-/// What every way of running shares.
+/// Settings that `dev`, `serve` and `poll` share.
 #[derive(Debug)]
-pub struct Common {
-    /// How logs are written.
+pub struct CommonConfig {
+    /// Format of log lines.
     pub log_format: LogFormat,
-    /// How much the feed log keeps.
+    /// How much the feed log keeps, and for how long.
     pub retention: Retention,
-    /// How long signed URLs live.
-    pub lives: Lives,
-    /// The most loops that receive from the queue.
+    /// TTLs of signed URLs.
+    pub url_ttls: UrlTtls,
+    /// Maximum number of loops that receive from the queue.
     pub poller_max_loops: usize,
-    /// Where the log is; in memory, where it is nowhere else.
+    /// The Redis that stores the feed log; `None` keeps the log in memory.
     pub redis: Option<RedisSettings>,
     /// Media types that may be uploaded, in lower case.
     pub content_types: Vec<String>,
-    /// How uploads are looked at before they are announced, if they are.
-    pub inspector: Option<InspectorRules>,
+    /// How uploads are inspected before they are announced; `None` announces them without inspection.
+    pub inspector: Option<InspectorConfig>,
 }
 
-/// What the web side needs.
+/// Settings of the web side: HTTP and Socket.IO.
 #[derive(Debug)]
-pub struct Web {
-    /// Where to listen.
+pub struct WebConfig {
+    /// Address to listen on.
     pub address: SocketAddr,
-    /// Who gets in.
+    /// How tokens are verified.
     pub auth: AuthSettings,
-    /// Who may call from other origins.
+    /// Origins whose pages may send requests.
     pub origins: AllowedOrigins,
-    /// What the names of uploads are sealed with, where it is said.
-    pub name_secret: Option<SecretString>,
-    /// What may be uploaded.
+    /// Secret that seals the names of uploads, if configured.
+    pub upload_name_secret: Option<SecretString>,
+    /// Limits on the size and type of uploads.
     pub uploads: UploadRules,
-    /// Limits of each connection.
-    pub limits: Limits,
-    /// How often somebody may ask, and how many may be connected.
-    pub rates: RateSettings,
-    /// Who may read the metrics.
+    /// Limits of one Socket.IO connection.
+    pub socketio: ConnectionLimits,
+    /// Rate limits and connection limits.
+    pub limits: LimitSettings,
+    /// Bearer token that grants access to the metrics.
     pub metrics_token: Option<SecretString>,
-    /// Whether old clients are told of each other.
+    /// Whether old clients receive an event for each connection and disconnection.
     pub announce_connections: bool,
 }
 
-/// Where the photos and their events are, on AWS.
+/// The bucket and queue on AWS.
 #[derive(Debug)]
-pub struct Aws {
-    /// The bucket's name.
+pub struct AwsConfig {
+    /// Name of the bucket.
     pub bucket: String,
-    /// What every key begins with.
+    /// Prefix of every key in the bucket.
     pub prefix: KeyPrefix,
-    /// The queue that the bucket's events go to.
+    /// URL of the queue that receives the bucket's events.
     pub queue_url: String,
-    /// The region, where it is said here.
+    /// Region of bucket and queue; `None` uses the SDK's default chain.
     pub region: Option<String>,
 }
 
-/// `photoshare dev`
+/// Configuration of `photoshare dev`.
 #[derive(Debug)]
-pub struct Dev {
-    /// What every way of running shares.
-    pub common: Common,
+pub struct DevConfig {
+    /// Settings shared with the other commands.
+    pub common: CommonConfig,
     /// The web side.
-    pub web: Web,
-    /// Where photos are kept.
+    pub web: WebConfig,
+    /// Folder that stores the photos.
     pub data_dir: PathBuf,
-    /// How others reach this process, where that differs from the `Host` they send.
+    /// Origin in signed URLs; `None` uses the `Host` header of each request.
     pub public_url: Option<String>,
 }
 
-/// `photoshare serve`
+/// Configuration of `photoshare serve`.
 #[derive(Debug)]
-pub struct Serve {
-    /// What every way of running shares.
-    pub common: Common,
+pub struct ServeConfig {
+    /// Settings shared with the other commands.
+    pub common: CommonConfig,
     /// The web side.
-    pub web: Web,
+    pub web: WebConfig,
     /// Bucket and queue.
-    pub aws: Aws,
-    /// Whether the page is served.
+    pub aws: AwsConfig,
+    /// Whether `/` serves the demo page.
     pub demo_page: bool,
     /// Whether this process receives from the queue.
     pub poller: bool,
 }
 
-/// `photoshare poll`
+/// Configuration of `photoshare poll`.
 #[derive(Debug)]
-pub struct Poll {
-    /// What every way of running shares.
-    pub common: Common,
+pub struct PollConfig {
+    /// Settings shared with the other commands.
+    pub common: CommonConfig,
     /// Bucket and queue.
-    pub aws: Aws,
+    pub aws: AwsConfig,
 }
 
-/// `photoshare doctor`
+/// Configuration of `photoshare doctor`.
 #[derive(Debug)]
-pub struct Doctor {
+pub struct DoctorConfig {
     /// Bucket and queue.
-    pub aws: Aws,
-    /// Where the log is, if it is not in memory.
+    pub aws: AwsConfig,
+    /// The Redis that stores the feed log, if any.
     pub redis: Option<RedisSettings>,
-    /// Origins whose pages upload, as they were written.
+    /// Origins whose pages upload, verbatim.
     pub origins: Vec<String>,
-    /// How long to wait for the event of the doctor's own object.
-    pub wait: Duration,
+    /// How long to wait for the event of the doctor's test object.
+    pub event_timeout: Duration,
 }
 
-/// `photoshare token`
+/// Configuration of `photoshare token`.
 #[derive(Debug)]
-pub struct Token {
-    /// What it is signed with.
+pub struct TokenConfig {
+    /// Secret that signs the token.
     pub secret: SecretString,
-    /// What it says.
-    pub order: Order,
+    /// Claims of the token.
+    pub spec: TokenSpec,
 }
 
-/// How logs are written.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// For people.
+    /// Lines for a terminal.
     Pretty,
 }
 
-/// From SIGTERM to the exit, at most 20 s; Heroku kills after 30.
-pub const SHUTDOWN: Duration = Duration::from_secs(18);
+/// Maximum time from SIGTERM to the exit. Heroku sends SIGKILL after 30 seconds.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(18);

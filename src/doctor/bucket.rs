@@ -1,94 +1,101 @@
-//! What of the bucket matters.
+//! Checks of the bucket: credentials, region, encryption, lifecycle.
 
-use super::{Finding, mend};
+use super::{Finding, remediation};
 use crate::bucket::{Bucket, BucketError, Encryption};
 
-/// Whether S3 takes our key. What else stood in the way of the first call is said of the bucket.
-pub(super) fn credentials(first_call: Option<&BucketError>) -> Finding {
+/// Whether S3 accepts the credentials. Other errors of the first call are reported by [`check_bucket`].
+pub(super) fn check_credentials(first_error: Option<&BucketError>) -> Finding {
     const CHECK: &str = "credentials";
-    match first_call {
-        Some(error) if error.is_expired_key() => {
-            let mend = "get new temporary ones: aws sso login, or aws sts assume-role, and set \
+    match first_error {
+        Some(error) if error.is_expired_token() => {
+            let fix = "get new temporary credentials: aws sso login, or aws sts assume-role, and set \
                  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN";
-            Finding::failure(CHECK, format!("these temporary ones are over: {error}"), mend)
+            Finding::failure(CHECK, format!("the temporary credentials have expired: {error}"), fix)
         }
-        Some(error) if error.is_wrong_key() => {
-            Finding::failure(CHECK, format!("S3 does not take them: {error}"), mend::new_key())
-        }
-        _ => Finding::ok(CHECK, "there are some, and a region"),
+        Some(error) if error.is_invalid_key() => Finding::failure(
+            CHECK,
+            format!("S3 rejects the access key: {error}"),
+            remediation::create_access_key(),
+        ),
+        _ => Finding::ok(CHECK, "credentials and a region are configured"),
     }
 }
 
-pub(super) async fn reachable(bucket: &Bucket, first_call: Option<&BucketError>, region: &str) -> Finding {
+pub(super) async fn check_bucket(
+    bucket: &Bucket,
+    first_error: Option<&BucketError>,
+    region: &str,
+) -> Finding {
     const CHECK: &str = "bucket";
     let name = bucket.name();
-    match first_call {
-        Some(error) if error.is_elsewhere() => {
-            let found = format!("{name} is not in {region}, which AWS_REGION says");
-            let mend =
-                format!("set AWS_REGION to what this says: aws s3api get-bucket-location --bucket {name}");
-            return Finding::failure(CHECK, found, mend);
+    match first_error {
+        Some(error) if error.is_wrong_region() => {
+            let found = format!("{name} is not in {region}, the configured region");
+            let fix =
+                format!("set AWS_REGION to the output of: aws s3api get-bucket-location --bucket {name}");
+            return Finding::failure(CHECK, found, fix);
         }
-        Some(error) if error.is_refusal() => {
-            return Finding::failure(CHECK, error.to_string(), mend::access(&of(bucket)));
+        Some(error) if error.is_access_denied() => {
+            let fix = remediation::deploy_access_stack(&stack_parameters(bucket));
+            return Finding::failure(CHECK, error.to_string(), fix);
         }
         Some(error) => {
-            return Finding::failure(
-                CHECK,
-                error.to_string(),
-                mend::set_to_output("S3_BUCKET", "BucketName"),
-            );
+            let fix = remediation::set_variable_to_output("S3_BUCKET", "BucketName");
+            return Finding::failure(CHECK, error.to_string(), fix);
         }
         None => {}
     }
-    match bucket.region().await {
-        Ok(there) if there != region => {
-            let found = format!("{name} is in {there}, AWS_REGION is {region}");
-            Finding::failure(CHECK, found, format!("AWS_REGION={there}"))
+    match bucket.fetch_region().await {
+        Ok(actual) if actual != region => {
+            let found = format!("{name} is in {actual}, the configured region is {region}");
+            Finding::failure(CHECK, found, format!("AWS_REGION={actual}"))
         }
-        Ok(there) => Finding::ok(CHECK, format!("{name} in {there} answers")),
-        Err(error) => unread(CHECK, &error),
+        Ok(actual) => Finding::ok(CHECK, format!("{name} in {actual} responds")),
+        Err(error) => report_unreadable(CHECK, &error),
     }
 }
 
-pub(super) async fn encryption(bucket: &Bucket) -> Finding {
+pub(super) async fn check_encryption(bucket: &Bucket) -> Finding {
     const CHECK: &str = "bucket-encryption";
-    match bucket.encryption().await {
-        Ok(Encryption::S3) => Finding::ok(CHECK, "S3's own keys"),
+    match bucket.fetch_encryption().await {
+        Ok(Encryption::S3) => Finding::ok(CHECK, "S3 managed keys"),
         Ok(Encryption::AwsManaged) => Finding::ok(
             CHECK,
-            "aws/s3, the KMS key that AWS manages: only for users of the bucket's own account",
+            "aws/s3, the AWS managed KMS key: only users of the bucket's own account can use it",
         ),
         Ok(Encryption::Key(key)) => {
-            Finding::ok(CHECK, format!("the key {key}; whether it may be used, the round trip tells"))
+            Finding::ok(CHECK, format!("KMS key {key}; the round trip shows whether the server may use it"))
         }
-        Err(error) => unread(CHECK, &error),
+        Err(error) => report_unreadable(CHECK, &error),
     }
 }
 
-pub(super) async fn lifecycle(bucket: &Bucket) -> Finding {
+pub(super) async fn check_lifecycle(bucket: &Bucket) -> Finding {
     const CHECK: &str = "lifecycle";
-    match bucket.sweeps_uploads_after().await {
-        Ok(Some(days)) => Finding::ok(CHECK, format!("uploads that were given up go after {days} days")),
+    match bucket.fetch_upload_expiry_days().await {
+        Ok(Some(days)) => {
+            Finding::ok(CHECK, format!("incomplete multipart uploads are aborted after {days} days"))
+        }
         Ok(None) => Finding::warning(
             CHECK,
-            "multipart uploads that were given up stay, and are paid for",
-            format!("{} (its rule abort-abandoned-uploads)", mend::photos("")),
+            "incomplete multipart uploads are never aborted, and their parts are billed",
+            format!("{} (its rule abort-abandoned-uploads)", remediation::deploy_photos_stack("")),
         ),
-        Err(error) => unread(CHECK, &error),
+        Err(error) => report_unreadable(CHECK, &error),
     }
 }
 
-pub(super) fn unread(check: &'static str, error: &BucketError) -> Finding {
-    let found = format!("can't be told: {error}");
-    if error.is_refusal() {
-        Finding::warning(check, found, mend::access("AllowDoctor=true"))
+/// Reports a setting that S3 did not return.
+pub(super) fn report_unreadable(check: &'static str, error: &BucketError) -> Finding {
+    let found = format!("could not be read: {error}");
+    if error.is_access_denied() {
+        Finding::warning(check, found, remediation::deploy_access_stack("AllowDoctor=true"))
     } else {
-        Finding::warning(check, found, "run it again when the other lines are ok")
+        Finding::warning(check, found, "run the doctor again when the other checks pass")
     }
 }
 
-/// The parameters by which the server gets its rights in this bucket.
-pub(super) fn of(bucket: &Bucket) -> String {
+/// The parameters of the access stack that grant the server its permissions in this bucket.
+pub(super) fn stack_parameters(bucket: &Bucket) -> String {
     format!("BucketName={} KeyPrefix={}", bucket.name(), bucket.prefix().as_str())
 }

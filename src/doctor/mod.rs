@@ -1,18 +1,18 @@
-//! `photoshare doctor`: looks at every part of a deployment, live, and says how to mend it.
+//! `photoshare doctor`: checks every part of a live deployment, and reports how to fix what fails.
 //!
-//! It changes nothing but an object and a key in Redis of its own, which it removes again. It may run
-//! beside a server: that server answers the doctor's object when its event arrives, so that the doctor
-//! takes no message away from it. Only when nobody answers does the doctor receive from the queue itself,
-//! each message once; what is not a doctor's it gives back when it has looked.
+//! The doctor stores one object and one key in Redis, and deletes both; it changes nothing else. It can run
+//! beside a server: a running server acknowledges the doctor's object when the event arrives, so that the
+//! doctor takes no message from it. Only without an acknowledgement does the doctor receive from the queue
+//! itself, each message once; it releases the messages that are not its own.
 
 mod bucket;
 mod clock;
 mod cors;
 mod log;
-mod mend;
 mod notification;
 mod policy;
 mod queue;
+mod remediation;
 mod report;
 mod round_trip;
 
@@ -21,102 +21,112 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 
 use crate::{
-    bucket::{Bucket, Lives},
+    bucket::{Bucket, UrlTtls},
     feed::KeyPrefix,
     log::RedisSettings,
     queue::SqsQueue,
 };
-use notification::Way;
+use notification::EventRoute;
 pub use report::{Finding, Level, Report};
 
-/// Where one of these failed, no event arrives.
-const ON_THE_WAY: [&str; 7] =
+/// The checks without which no event arrives.
+const REQUIRED_FOR_EVENTS: [&str; 7] =
     ["credentials", "clock", "bucket", "notification", "queue", "queue-policy", queue::ENCRYPTION];
 
-/// The deployment that is looked at.
+/// The deployment to check.
 #[derive(Debug)]
-pub struct Subject {
-    /// The bucket's name.
+pub struct Deployment {
+    /// Name of the bucket.
     pub bucket: String,
-    /// What every key begins with.
+    /// Prefix of every key in the bucket.
     pub prefix: KeyPrefix,
-    /// The queue that the bucket's events go to.
+    /// URL of the queue that receives the bucket's events.
     pub queue_url: String,
-    /// Origins whose pages upload, as configured.
+    /// Origins whose pages upload.
     pub origins: Vec<String>,
-    /// Where the log is, if it is not in memory.
+    /// The Redis that stores the feed log; `None` for an in-memory log.
     pub redis: Option<RedisSettings>,
-    /// How long to wait for the event of the doctor's own object.
-    pub wait: Duration,
+    /// How long to wait for the event of the doctor's object.
+    pub event_timeout: Duration,
 }
 
-/// Looks at everything.
-pub async fn examine(sdk: &SdkConfig, subject: &Subject) -> Report {
-    let mut checks = log::examine(subject.redis.as_ref()).await;
-    let lives = Lives { view: Duration::from_hours(1), upload_max: Duration::from_hours(1) };
-    match Bucket::connect(sdk, &subject.bucket, subject.prefix.clone(), lives).await {
-        Ok(bucket) => checks.extend(examine_aws(sdk, subject, &bucket).await),
+/// Runs all checks.
+pub async fn check_deployment(sdk: &SdkConfig, deployment: &Deployment) -> Report {
+    let mut checks = log::check_redis(deployment.redis.as_ref()).await;
+    let url_ttls = UrlTtls { view: Duration::from_hours(1), upload_max: Duration::from_hours(1) };
+    match Bucket::connect(sdk, &deployment.bucket, deployment.prefix.clone(), url_ttls).await {
+        Ok(bucket) => checks.extend(check_aws(sdk, deployment, &bucket).await),
         Err(error) => {
-            let mend = format!("{}, and AWS_REGION to theirs", mend::new_key());
-            checks.push(Finding::failure("credentials", with_sources(&error), mend));
+            let fix = format!("{}, and AWS_REGION to their region", remediation::create_access_key());
+            checks.push(Finding::failure("credentials", format_with_sources(&error), fix));
         }
     }
     Report { checks }
 }
 
-async fn examine_aws(sdk: &SdkConfig, subject: &Subject, bucket: &Bucket) -> Vec<Finding> {
-    let first_call = bucket.ping().await.err();
-    let credentials = bucket::credentials(first_call.as_ref());
+async fn check_aws(sdk: &SdkConfig, deployment: &Deployment, bucket: &Bucket) -> Vec<Finding> {
+    let first_error = bucket.check_access().await.err();
+    let credentials = bucket::check_credentials(first_error.as_ref());
     let refused = credentials.level == Level::Failure;
-    let mut checks = vec![credentials, clock::examine(bucket.base().origin.as_ref()).await];
+    let mut checks = vec![credentials, clock::check_clock(bucket.url().origin.as_ref()).await];
     if refused {
-        checks.extend(["bucket", "queue", "round-trip"].map(|check| {
-            Finding::warning(check, "could not be looked at", "mend what is said of the credentials first")
-        }));
+        checks.extend(
+            ["bucket", "queue", "round-trip"]
+                .map(|check| Finding::warning(check, "not checked", "fix the credentials first")),
+        );
         return checks;
     }
     let region = sdk.region().map(ToString::to_string).unwrap_or_default();
-    checks.push(bucket::reachable(bucket, first_call.as_ref(), &region).await);
-    let sqs = SqsQueue::new(sdk, subject.queue_url.clone(), Duration::from_secs(20));
-    checks.extend(examine_events(bucket, &sqs).await);
-    checks.push(bucket::encryption(bucket).await);
-    checks.push(cors::examine(&bucket.cors().await, &subject.origins));
-    checks.push(bucket::lifecycle(bucket).await);
-    travel(bucket, &sqs, subject.wait, checks).await
+    checks.push(bucket::check_bucket(bucket, first_error.as_ref(), &region).await);
+    let sqs = SqsQueue::new(sdk, deployment.queue_url.clone(), Duration::from_secs(20));
+    checks.extend(check_events(bucket, &sqs).await);
+    checks.push(bucket::check_encryption(bucket).await);
+    checks.push(cors::check_cors(&bucket.fetch_cors_rules().await, &deployment.origins));
+    checks.push(bucket::check_lifecycle(bucket).await);
+    check_round_trip(bucket, &sqs, deployment.event_timeout, checks).await
 }
 
-/// The way from the bucket to the queue.
-async fn examine_events(bucket: &Bucket, sqs: &SqsQueue) -> Vec<Finding> {
-    let settings = sqs.settings().await;
-    let said = bucket.notification().await;
-    let queue = settings.as_ref().map_or("", |settings| settings.text("QueueArn"));
+/// Checks the route of events from the bucket to the queue.
+async fn check_events(bucket: &Bucket, sqs: &SqsQueue) -> Vec<Finding> {
+    let attributes = sqs.fetch_attributes().await;
+    let notification = bucket.fetch_notification_config().await;
+    let queue_arn = attributes.as_ref().map_or("", |attributes| attributes.text("QueueArn"));
     let prefix = bucket.prefix().as_str();
-    let way = said.as_ref().map_or(Way::None, |said| Way::find(said, queue, prefix));
-    let mut checks = vec![notification::examine(&said, &way, queue, prefix)];
-    match &settings {
-        Ok(settings) => checks.extend(queue::examine(sqs, settings, bucket.name(), &way).await),
-        Err(error) => checks.push(queue::unreachable(error)),
+    let route = notification
+        .as_ref()
+        .map_or(EventRoute::None, |notification| EventRoute::find(notification, queue_arn, prefix));
+    let mut checks = vec![notification::check_notification(&notification, &route, queue_arn, prefix)];
+    match &attributes {
+        Ok(attributes) => checks.extend(queue::check_queue(sqs, attributes, bucket.name(), &route).await),
+        Err(error) => checks.push(queue::report_unreachable(error)),
     }
     checks
 }
 
-async fn travel(bucket: &Bucket, sqs: &SqsQueue, wait: Duration, mut checks: Vec<Finding>) -> Vec<Finding> {
-    let fails = |check: &Finding| check.level == Level::Failure && ON_THE_WAY.contains(&check.check);
-    let hopeless = checks.iter().any(fails);
-    let travelled = round_trip::travel(bucket, sqs, wait, hopeless).await;
-    if travelled.level == Level::Ok {
-        let unsettled =
+/// Adds the round trip to `checks`. An event that arrives resolves a warning about the queue's encryption key.
+async fn check_round_trip(
+    bucket: &Bucket,
+    sqs: &SqsQueue,
+    event_timeout: Duration,
+    mut checks: Vec<Finding>,
+) -> Vec<Finding> {
+    let is_blocking =
+        |check: &Finding| check.level == Level::Failure && REQUIRED_FOR_EVENTS.contains(&check.check);
+    let blocked = checks.iter().any(is_blocking);
+    let round_trip = round_trip::check_round_trip(bucket, sqs, event_timeout, blocked).await;
+    if round_trip.level == Level::Ok {
+        let is_unresolved =
             |check: &&mut Finding| check.check == queue::ENCRYPTION && check.level == Level::Warning;
-        for check in checks.iter_mut().filter(unsettled) {
-            check.settle();
+        for check in checks.iter_mut().filter(is_unresolved) {
+            check.resolve();
         }
     }
-    checks.push(travelled);
+    checks.push(round_trip);
     checks
 }
 
-/// An error and what lies below it; some errors repeat what lies below them.
-fn with_sources(error: &dyn std::error::Error) -> String {
+/// Formats an error and its sources. Some errors repeat their source's message, which appears once.
+fn format_with_sources(error: &dyn std::error::Error) -> String {
     let layers = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
     let mut layers: Vec<_> = layers.collect();
     layers.dedup();

@@ -1,109 +1,120 @@
-//! Whether the bucket tells of all photos, and whom.
+//! Checks of the bucket's event notifications: which events go where.
 
-use super::{Finding, bucket::unread, mend};
-use crate::bucket::{BucketError, Notification, Target};
+use super::{Finding, bucket::report_unreadable, remediation};
+use crate::bucket::{BucketError, NotificationConfig, NotificationTarget};
 
 const CHECK: &str = "notification";
-const FAMILIES: [&str; 3] = ["s3:ObjectCreated", "s3:ObjectRemoved", "s3:LifecycleExpiration"];
+/// The event types that the feed log needs.
+const EVENT_TYPES: [&str; 3] = ["s3:ObjectCreated", "s3:ObjectRemoved", "s3:LifecycleExpiration"];
 
-/// How events come from the bucket to the queue.
+/// How events get from the bucket to the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Way {
-    Straight,
-    /// By this topic.
+pub(super) enum EventRoute {
+    /// The bucket sends to the queue.
+    Direct,
+    /// The bucket sends to the SNS topic with this ARN.
     Topic(String),
     EventBridge,
-    /// By nothing that was found.
+    /// The configuration has no route.
     None,
 }
 
-impl Way {
-    /// The way of the events of keys `prefix*` to `queue`. Of several topics the one that is told most.
-    pub(super) fn find(said: &Notification, queue: &str, prefix: &str) -> Self {
-        let most = said.topics.iter().min_by_key(|topic| missing(&said.topics, &topic.arn, prefix).len());
-        match most {
-            _ if said.queues.iter().any(|target| target.arn == queue) => Self::Straight,
+impl EventRoute {
+    /// Returns the route of events for keys `prefix*` to the queue. Of several topics it chooses the one that
+    /// receives the most event types.
+    pub(super) fn find(notification: &NotificationConfig, queue_arn: &str, prefix: &str) -> Self {
+        let topics = &notification.topics;
+        let best = topics.iter().min_by_key(|topic| missing_types(topics, &topic.arn, prefix).len());
+        match best {
+            _ if notification.queues.iter().any(|target| target.arn == queue_arn) => Self::Direct,
             Some(topic) => Self::Topic(topic.arn.clone()),
-            None if said.event_bridge => Self::EventBridge,
+            None if notification.event_bridge => Self::EventBridge,
             None => Self::None,
         }
     }
 }
 
-pub(super) fn examine(
-    said: &Result<Notification, BucketError>,
-    way: &Way,
-    queue: &str,
+pub(super) fn check_notification(
+    notification: &Result<NotificationConfig, BucketError>,
+    route: &EventRoute,
+    queue_arn: &str,
     prefix: &str,
 ) -> Finding {
-    let said = match said {
-        Ok(said) => said,
-        Err(error) => return unread(CHECK, error),
+    let notification = match notification {
+        Ok(notification) => notification,
+        Err(error) => return report_unreadable(CHECK, error),
     };
-    match way {
-        Way::Straight => judge(&missing(&said.queues, queue, prefix), queue, prefix),
-        // Whom topics and EventBridge tell, the server may not read.
-        Way::Topic(topic) => match judge(&missing(&said.topics, topic, prefix), topic, prefix) {
-            Finding { mend: None, found, .. } => {
-                Finding::ok(CHECK, format!("{found}; whether it hands them on, the round trip tells"))
-            }
-            wanting => wanting,
-        },
-        Way::EventBridge => {
-            Finding::ok(CHECK, "goes to EventBridge; whether a rule hands it on, the round trip tells")
+    match route {
+        EventRoute::Direct => {
+            report_types(&missing_types(&notification.queues, queue_arn, prefix), queue_arn, prefix)
         }
-        Way::None => elsewhere(said, queue),
+        // The server has no permission to read the subscriptions of a topic or the rules of EventBridge.
+        EventRoute::Topic(topic) => {
+            match report_types(&missing_types(&notification.topics, topic, prefix), topic, prefix) {
+                Finding { fix: None, found, .. } => Finding::ok(
+                    CHECK,
+                    format!("{found}; the round trip shows whether the topic forwards them"),
+                ),
+                finding => finding,
+            }
+        }
+        EventRoute::EventBridge => {
+            Finding::ok(CHECK, "events go to EventBridge; the round trip shows whether a rule forwards them")
+        }
+        EventRoute::None => report_no_route(notification, queue_arn),
     }
 }
 
-/// Nobody sees at a key's beginning how it ends: a target with a suffix does not hear of every photo.
-fn missing(targets: &[Target], arn: &str, prefix: &str) -> Vec<&'static str> {
-    let hears = |target: &&Target| {
+/// Returns the event types that the target does not receive for all keys `prefix*`. A target with a suffix
+/// filter does not count, since not every photo's key has that suffix.
+fn missing_types(targets: &[NotificationTarget], arn: &str, prefix: &str) -> Vec<&'static str> {
+    let receives_all_keys = |target: &&NotificationTarget| {
         target.arn == arn && target.suffix.is_empty() && prefix.starts_with(&target.prefix)
     };
-    let told = |family: &str| targets.iter().filter(hears).any(|target| covers(target, family));
-    FAMILIES.into_iter().filter(|family| !told(family)).collect()
+    let is_covered =
+        |event_type: &str| targets.iter().filter(receives_all_keys).any(|target| covers(target, event_type));
+    EVENT_TYPES.into_iter().filter(|event_type| !is_covered(event_type)).collect()
 }
 
-fn judge(missing: &[&str], to: &str, prefix: &str) -> Finding {
+fn report_types(missing: &[&str], destination: &str, prefix: &str) -> Finding {
     if missing.is_empty() {
-        return Finding::ok(CHECK, format!("all events of {prefix}* go to {to}"));
+        return Finding::ok(CHECK, format!("all events of keys {prefix}* go to {destination}"));
     }
-    let found = format!("{} of keys {prefix}* do not go to {to}", missing.join(", "));
-    let mend = mend::photos(&format!("KeyPrefix={prefix}"));
-    if missing == [FAMILIES[2]] {
-        Finding::warning(CHECK, format!("{found}: expired photos are not told to be gone"), mend)
+    let found = format!("{} events of keys {prefix}* do not go to {destination}", missing.join(", "));
+    let fix = remediation::deploy_photos_stack(&format!("KeyPrefix={prefix}"));
+    if missing == [EVENT_TYPES[2]] {
+        Finding::warning(CHECK, format!("{found}: expired photos are not announced as removed"), fix)
     } else {
-        Finding::failure(CHECK, found, mend)
+        Finding::failure(CHECK, found, fix)
     }
 }
 
-fn elsewhere(said: &Notification, queue: &str) -> Finding {
-    let others: Vec<_> = said.queues.iter().map(|target| target.arn.as_str()).collect();
-    if others.is_empty() {
-        return Finding::failure(
-            CHECK,
-            "the bucket tells nobody of its photos",
-            mend::photos("Delivery=direct"),
-        );
+fn report_no_route(notification: &NotificationConfig, queue_arn: &str) -> Finding {
+    let queues: Vec<_> = notification.queues.iter().map(|target| target.arn.as_str()).collect();
+    let deploy = remediation::deploy_photos_stack("Delivery=direct");
+    if queues.is_empty() {
+        return Finding::failure(CHECK, "the bucket sends no events", deploy);
     }
-    let others = others.join(", ");
-    if queue.is_empty() {
-        let found = format!("events go to {others}; whether that is our queue can't be told");
-        return Finding::warning(CHECK, found, "mend what is said of the queue first");
+    let queues = queues.join(", ");
+    if queue_arn.is_empty() {
+        let found = format!("events go to {queues}; the ARN of the configured queue is unknown");
+        return Finding::warning(CHECK, found, "fix the queue first");
     }
-    let found = format!("events go to {others}, not to {queue}");
-    let mend = mend::set_to_output("SQS_QUEUE_URL", "QueueUrl");
-    Finding::failure(CHECK, found, format!("{mend}; or {}", mend::photos("Delivery=direct")))
+    let found = format!("events go to {queues}, not to {queue_arn}");
+    let set_url = remediation::set_variable_to_output("SQS_QUEUE_URL", "QueueUrl");
+    Finding::failure(CHECK, found, format!("{set_url}; or {deploy}"))
 }
 
-fn covers(target: &Target, family: &str) -> bool {
-    let all = format!("{family}:*");
-    let named = |name: &str| target.events.iter().any(|event| *event == format!("{family}:{name}"));
-    target.events.contains(&all)
-        || match family {
-            "s3:ObjectCreated" => ["Put", "Post", "Copy", "CompleteMultipartUpload"].into_iter().all(named),
-            _ => ["Delete", "DeleteMarkerCreated"].into_iter().all(named),
+/// Whether the target receives every event of this type, by a wildcard or by naming each.
+fn covers(target: &NotificationTarget, event_type: &str) -> bool {
+    let wildcard = format!("{event_type}:*");
+    let is_listed = |name: &str| target.events.iter().any(|event| *event == format!("{event_type}:{name}"));
+    target.events.contains(&wildcard)
+        || match event_type {
+            "s3:ObjectCreated" => {
+                ["Put", "Post", "Copy", "CompleteMultipartUpload"].into_iter().all(is_listed)
+            }
+            _ => ["Delete", "DeleteMarkerCreated"].into_iter().all(is_listed),
         }
 }
 
@@ -116,18 +127,18 @@ mod tests {
     const TOPIC: &str = "arn:aws:sns:eu-central-1:111122223333:photos";
     const ALL: [&str; 3] = ["s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:LifecycleExpiration:*"];
 
-    fn target(arn: &str, events: &[&str], prefix: &str) -> Target {
+    fn target(arn: &str, events: &[&str], prefix: &str) -> NotificationTarget {
         let events = events.iter().map(ToString::to_string).collect();
-        Target { arn: arn.into(), events, prefix: prefix.into(), suffix: String::new() }
+        NotificationTarget { arn: arn.into(), events, prefix: prefix.into(), suffix: String::new() }
     }
 
-    fn look(said: Notification) -> Finding {
-        let way = Way::find(&said, QUEUE, "app/");
-        examine(&Ok(said), &way, QUEUE, "app/")
+    fn check(notification: NotificationConfig) -> Finding {
+        let route = EventRoute::find(&notification, QUEUE, "app/");
+        check_notification(&Ok(notification), &route, QUEUE, "app/")
     }
 
     #[test]
-    fn queue_and_topic_must_hear_of_every_event_of_every_photo() {
+    fn queue_and_topic_must_receive_every_event_of_every_photo() {
         let single = ["s3:ObjectCreated:Put", "s3:ObjectRemoved:*", "s3:LifecycleExpiration:*"];
         for arn in [QUEUE, TOPIC] {
             for (targets, level) in [
@@ -136,16 +147,16 @@ mod tests {
                 (vec![target(arn, &ALL[..1], ""), target(arn, &ALL[1..], "app/")], Level::Ok),
                 (vec![target(arn, &ALL, "other/")], Level::Failure),
                 (vec![target(arn, &ALL, "app/summer/")], Level::Failure),
-                (vec![Target { suffix: ".jpg".into(), ..target(arn, &ALL, "") }], Level::Failure),
+                (vec![NotificationTarget { suffix: ".jpg".into(), ..target(arn, &ALL, "") }], Level::Failure),
                 (vec![target(arn, &ALL[..1], "")], Level::Failure),
                 (vec![target(arn, &ALL[1..], "")], Level::Failure),
                 (vec![target(arn, &single, "")], Level::Failure),
                 (vec![target(arn, &ALL[..2], "")], Level::Warning),
             ] {
-                let mut said = Notification::default();
-                let place = if arn == QUEUE { &mut said.queues } else { &mut said.topics };
-                place.clone_from(&targets);
-                let finding = look(said);
+                let mut notification = NotificationConfig::default();
+                let list = if arn == QUEUE { &mut notification.queues } else { &mut notification.topics };
+                list.clone_from(&targets);
+                let finding = check(notification);
                 assert_eq!(finding.level, level, "{targets:?}: {finding:?}");
                 assert!(finding.found.contains(arn), "{finding:?}");
             }
@@ -153,21 +164,23 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_to_another_queue_does_not_count() {
+    fn events_to_another_queue_do_not_count() {
         let other = format!("{QUEUE}-of-others");
         let shared = vec![target(QUEUE, &ALL[..1], ""), target(&other, &ALL, "")];
-        let finding = look(Notification { queues: shared, ..Notification::default() });
+        let finding = check(NotificationConfig { queues: shared, ..NotificationConfig::default() });
         assert_eq!(finding.level, Level::Failure, "{finding:?}");
-        let finding =
-            look(Notification { queues: vec![target(&other, &ALL, "")], ..Notification::default() });
+        let finding = check(NotificationConfig {
+            queues: vec![target(&other, &ALL, "")],
+            ..NotificationConfig::default()
+        });
         assert!(finding.found.contains("not to"), "{finding:?}");
     }
 
     #[test]
-    fn of_several_topics_one_must_hear_of_all() {
+    fn one_of_several_topics_must_receive_all_events() {
         let topics = vec![target(&format!("{TOPIC}-2"), &ALL[..1], ""), target(TOPIC, &ALL, "")];
-        let said = Notification { topics, ..Notification::default() };
-        assert_eq!(Way::find(&said, QUEUE, "app/"), Way::Topic(TOPIC.into()));
-        assert_eq!(look(said).level, Level::Ok);
+        let notification = NotificationConfig { topics, ..NotificationConfig::default() };
+        assert_eq!(EventRoute::find(&notification, QUEUE, "app/"), EventRoute::Topic(TOPIC.into()));
+        assert_eq!(check(notification).level, Level::Ok);
     }
 }

@@ -1,84 +1,87 @@
-//! Whether a queue's policy lets those in who hand over the events, and nobody else.
+//! Evaluates a queue's policy: whether it allows the sender of the bucket's events, and only that sender.
 //!
-//! What is known of their requests is compared with each statement; a condition on anything else is taken
-//! to hold where it allows, and not to hold where it denies. See
+//! Each statement is compared with the known keys of the sender's requests. A condition on an unknown key
+//! counts as met in a statement that allows, and as not met in one that denies. See
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html>.
 
 use serde_json::Value;
 
-/// Who hands over events.
+/// The AWS service that sends events to the queue.
 pub(super) struct Sender<'a> {
-    /// `s3.amazonaws.com` and the like.
+    /// Its service principal: `s3.amazonaws.com`.
     pub(super) service: &'a str,
-    /// On whose behalf; not known where a rule of EventBridge hands them over.
-    pub(super) source: Option<&'a str>,
-    /// The account of bucket and queue.
+    /// ARN of the bucket or topic that it sends for; `None` for an EventBridge rule, whose ARN is unknown.
+    pub(super) source_arn: Option<&'a str>,
+    /// Account of the bucket and the queue.
     pub(super) account: &'a str,
-    /// The queue's ARN.
-    pub(super) queue: &'a str,
+    /// ARN of the queue.
+    pub(super) queue_arn: &'a str,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// Let in; these conditions, which would keep others out, are missing.
-    Allowed { unbound: Vec<&'static str> },
-    /// No statement lets them in.
+pub(super) enum PolicyDecision {
+    /// Allowed. Without the missing conditions, other senders are allowed as well.
+    Allowed { missing_conditions: Vec<&'static str> },
+    /// No statement allows the sender.
     NotAllowed,
-    /// The statement of this name keeps them out.
+    /// The statement with this `Sid` denies the sender.
     Denied(String),
 }
 
 impl Sender<'_> {
-    pub(super) fn judge(&self, policy: &Value) -> Verdict {
+    pub(super) fn evaluate(&self, policy: &Value) -> PolicyDecision {
         let statements = list(&policy["Statement"]);
-        let with = |effect: &str| -> Vec<&Value> {
-            let meant = statements.iter().filter(|said| said["Effect"] == effect && self.is_meant(said));
-            meant.copied().collect()
+        let matching = |effect: &str| -> Vec<&Value> {
+            let applies =
+                |statement: &&&Value| statement["Effect"] == effect && self.is_subject_to(statement);
+            statements.iter().filter(applies).copied().collect()
         };
-        let denying =
-            with("Deny").into_iter().find(|said| self.conditions(said).all(|holds| holds == Some(true)));
-        if let Some(denying) = denying {
-            return Verdict::Denied(denying["Sid"].as_str().unwrap_or("without a Sid").to_owned());
+        let is_met = |statement: &&Value| self.evaluate_conditions(statement).all(|met| met == Some(true));
+        if let Some(denying) = matching("Deny").into_iter().find(is_met) {
+            return PolicyDecision::Denied(denying["Sid"].as_str().unwrap_or("without a Sid").to_owned());
         }
-        let mut allowing = with("Allow");
-        allowing.retain(|said| self.conditions(said).all(|holds| holds != Some(false)));
+        let mut allowing = matching("Allow");
+        allowing.retain(|statement| self.evaluate_conditions(statement).all(|met| met != Some(false)));
         if allowing.is_empty() {
-            return Verdict::NotAllowed;
+            return PolicyDecision::NotAllowed;
         }
-        let mut unbound = self.bounds();
-        unbound.retain(|bound| allowing.iter().any(|said| !has_condition(said, bound)));
-        Verdict::Allowed { unbound }
+        let mut missing_conditions = self.required_conditions();
+        missing_conditions.retain(|key| allowing.iter().any(|statement| !has_condition(statement, key)));
+        PolicyDecision::Allowed { missing_conditions }
     }
 
-    /// A bucket's ARN does not say whose bucket it is, those of topics and rules do.
-    fn bounds(&self) -> Vec<&'static str> {
+    /// The condition keys that restrict the statement to this sender. A bucket's ARN does not contain the
+    /// account; the ARNs of topics and rules do.
+    fn required_conditions(&self) -> Vec<&'static str> {
         match self.service {
             "s3.amazonaws.com" => vec!["aws:SourceArn", "aws:SourceAccount"],
             _ => vec!["aws:SourceArn"],
         }
     }
 
-    fn is_meant(&self, statement: &Value) -> bool {
+    fn is_subject_to(&self, statement: &Value) -> bool {
         let principal = &statement["Principal"];
-        let who = principal == "*"
+        let principal_matches = principal == "*"
             || texts(&principal["AWS"]).any(|aws| aws == "*")
             || texts(&principal["Service"]).any(|service| service == self.service || service == "*");
-        let what =
-            texts(&statement["Action"]).any(|action| like(&action.to_ascii_lowercase(), "sqs:sendmessage"));
+        let action_matches = texts(&statement["Action"])
+            .any(|action| matches_pattern(&action.to_ascii_lowercase(), "sqs:sendmessage"));
         let resource = &statement["Resource"];
-        who && what && (resource.is_null() || texts(resource).any(|arn| like(arn, self.queue)))
+        let resource_matches =
+            resource.is_null() || texts(resource).any(|arn| matches_pattern(arn, self.queue_arn));
+        principal_matches && action_matches && resource_matches
     }
 
-    /// Of each condition whether it holds; `None` where that is not known.
-    fn conditions<'a>(&'a self, statement: &'a Value) -> impl Iterator<Item = Option<bool>> + 'a {
-        conditions(statement).map(|(operator, key, values)| self.holds(operator, key, values))
+    /// Returns whether each condition is met; `None` for a condition on an unknown key.
+    fn evaluate_conditions<'a>(&'a self, statement: &'a Value) -> impl Iterator<Item = Option<bool>> + 'a {
+        conditions(statement).map(|(operator, key, values)| self.evaluate_condition(operator, key, values))
     }
 
-    fn holds(&self, operator: &str, key: &str, values: &Value) -> Option<bool> {
+    fn evaluate_condition(&self, operator: &str, key: &str, values: &Value) -> Option<bool> {
         let known = match key.to_ascii_lowercase().as_str() {
-            "aws:sourcearn" => self.source?,
+            "aws:sourcearn" => self.source_arn?,
             "aws:sourceaccount" => self.account,
-            // All of AWS's services speak TLS.
+            // AWS services use TLS for every request.
             "aws:securetransport" => "true",
             _ => return None,
         };
@@ -90,7 +93,7 @@ impl Sender<'_> {
                 texts(values).any(|value| value.eq_ignore_ascii_case(known))
             }
             "StringLike" | "StringNotLike" | "ArnLike" | "ArnNotLike" | "ArnEquals" | "ArnNotEquals" => {
-                texts(values).any(|value| like(value, known))
+                texts(values).any(|value| matches_pattern(value, known))
             }
             _ => return None,
         };
@@ -98,7 +101,7 @@ impl Sender<'_> {
     }
 }
 
-/// Operator, key and values of each condition.
+/// Returns the operator, key and values of each condition.
 fn conditions(statement: &Value) -> impl Iterator<Item = (&str, &str, &Value)> {
     let operators = statement["Condition"].as_object().into_iter().flatten();
     operators.flat_map(|(operator, keys)| {
@@ -107,8 +110,8 @@ fn conditions(statement: &Value) -> impl Iterator<Item = (&str, &str, &Value)> {
     })
 }
 
-fn has_condition(statement: &Value, wanted: &str) -> bool {
-    conditions(statement).any(|(_, key, _)| key.eq_ignore_ascii_case(wanted))
+fn has_condition(statement: &Value, key: &str) -> bool {
+    conditions(statement).any(|(_, name, _)| name.eq_ignore_ascii_case(key))
 }
 
 fn list(value: &Value) -> Vec<&Value> {
@@ -123,14 +126,16 @@ fn texts(value: &Value) -> impl Iterator<Item = &str> {
     list(value).into_iter().filter_map(Value::as_str)
 }
 
-/// Whether `text` is what `pattern` says, in which `*` is any text and `?` any character.
-fn like(pattern: &str, text: &str) -> bool {
+/// Whether `text` matches `pattern`: `*` stands for any text, `?` for one character.
+fn matches_pattern(pattern: &str, text: &str) -> bool {
     let Some(first) = pattern.chars().next() else { return text.is_empty() };
     let rest = &pattern[first.len_utf8()..];
     match first {
-        '*' => text.char_indices().any(|(at, _)| like(rest, &text[at..])) || like(rest, ""),
-        '?' => text.chars().next().is_some_and(|any| like(rest, &text[any.len_utf8()..])),
-        first => text.strip_prefix(first).is_some_and(|text| like(rest, text)),
+        '*' => {
+            text.char_indices().any(|(at, _)| matches_pattern(rest, &text[at..])) || matches_pattern(rest, "")
+        }
+        '?' => text.chars().next().is_some_and(|any| matches_pattern(rest, &text[any.len_utf8()..])),
+        first => text.strip_prefix(first).is_some_and(|text| matches_pattern(rest, text)),
     }
 }
 
@@ -142,14 +147,14 @@ mod tests {
 
     const S3: Sender<'_> = Sender {
         service: "s3.amazonaws.com",
-        source: Some("arn:aws:s3:::photos"),
+        source_arn: Some("arn:aws:s3:::photos"),
         account: "111122223333",
-        queue: "arn:aws:sqs:eu-central-1:111122223333:events",
+        queue_arn: "arn:aws:sqs:eu-central-1:111122223333:events",
     };
 
     fn allow(condition: &Value) -> Value {
         json!({"Effect": "Allow", "Principal": {"Service": "s3.amazonaws.com"}, "Action": "sqs:SendMessage",
-            "Resource": S3.queue, "Condition": condition})
+            "Resource": S3.queue_arn, "Condition": condition})
     }
 
     fn deny(condition: &Value) -> Value {
@@ -157,76 +162,80 @@ mod tests {
             "Condition": condition})
     }
 
-    fn bound() -> Value {
-        json!({"StringEquals": {"aws:SourceAccount": S3.account}, "ArnEquals": {"aws:SourceArn": S3.source}})
+    fn restricted() -> Value {
+        json!({"StringEquals": {"aws:SourceAccount": S3.account}, "ArnEquals": {"aws:SourceArn": S3.source_arn}})
     }
 
-    fn judge(statements: &[Value]) -> Verdict {
-        S3.judge(&json!({ "Statement": statements }))
+    fn evaluate(statements: &[Value]) -> PolicyDecision {
+        S3.evaluate(&json!({ "Statement": statements }))
     }
 
     #[test]
-    fn conditions_on_source_and_account_must_hold() {
-        let allowed = |unbound: &[&'static str]| Verdict::Allowed { unbound: unbound.to_vec() };
+    fn conditions_on_source_and_account_must_be_met() {
+        let allowed =
+            |missing: &[&'static str]| PolicyDecision::Allowed { missing_conditions: missing.to_vec() };
         let both = ["aws:SourceArn", "aws:SourceAccount"];
-        for (condition, verdict) in [
-            (bound(), allowed(&[])),
+        for (condition, decision) in [
+            (restricted(), allowed(&[])),
             (json!({}), allowed(&both)),
             (json!({"ArnLike": {"AWS:sourcearn": "arn:aws:s3:*:*:pho*"}}), allowed(&both[1..])),
             (json!({"StringEquals": {"aws:SourceAccount": ["1", S3.account]}}), allowed(&both[..1])),
-            (json!({"StringEquals": {"aws:SourceAccount": "444455556666"}}), Verdict::NotAllowed),
-            (json!({"ArnEquals": {"aws:SourceArn": "arn:aws:s3:::other"}}), Verdict::NotAllowed),
-            (json!({"StringEquals": {"aws:SourceArn": "arn:aws:s3:::*"}}), Verdict::NotAllowed),
-            (json!({"StringNotEquals": {"aws:SourceAccount": S3.account}}), Verdict::NotAllowed),
+            (json!({"StringEquals": {"aws:SourceAccount": "444455556666"}}), PolicyDecision::NotAllowed),
+            (json!({"ArnEquals": {"aws:SourceArn": "arn:aws:s3:::other"}}), PolicyDecision::NotAllowed),
+            (json!({"StringEquals": {"aws:SourceArn": "arn:aws:s3:::*"}}), PolicyDecision::NotAllowed),
+            (json!({"StringNotEquals": {"aws:SourceAccount": S3.account}}), PolicyDecision::NotAllowed),
             (json!({"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}), allowed(&both)),
         ] {
-            assert_eq!(judge(&[allow(&condition)]), verdict, "{condition}");
+            assert_eq!(evaluate(&[allow(&condition)]), decision, "{condition}");
         }
     }
 
     #[test]
-    fn a_second_statement_may_let_in_whom_the_first_does_not() {
+    fn one_of_several_statements_is_enough_to_allow_the_sender() {
         let other = allow(&json!({"ArnEquals": {"aws:SourceArn": "arn:aws:s3:::other"}}));
-        assert_eq!(judge(&[other, allow(&bound())]), Verdict::Allowed { unbound: vec![] });
+        assert_eq!(
+            evaluate(&[other, allow(&restricted())]),
+            PolicyDecision::Allowed { missing_conditions: vec![] }
+        );
     }
 
     #[test]
-    fn a_statement_that_denies_wins_where_it_is_meant() {
-        let denied = || Verdict::Denied("No".into());
-        let open = || Verdict::Allowed { unbound: vec![] };
-        for (condition, verdict) in [
+    fn a_statement_that_denies_wins_if_its_conditions_are_met() {
+        let denied = || PolicyDecision::Denied("No".into());
+        let open = || PolicyDecision::Allowed { missing_conditions: vec![] };
+        for (condition, decision) in [
             (json!({}), denied()),
             (json!({"Bool": {"aws:SecureTransport": "false"}}), open()),
             (json!({"Bool": {"aws:SecureTransport": false}}), open()),
             (json!({"ArnNotEquals": {"aws:SourceArn": "arn:aws:s3:::other"}}), denied()),
-            (json!({"ArnNotEquals": {"aws:SourceArn": S3.source}}), open()),
+            (json!({"ArnNotEquals": {"aws:SourceArn": S3.source_arn}}), open()),
             (json!({"StringNotEqualsIfExists": {"aws:SourceAccount": "444455556666"}}), denied()),
             (json!({"StringNotEquals": {"aws:PrincipalOrgID": "o-1"}}), open()),
         ] {
-            assert_eq!(judge(&[allow(&bound()), deny(&condition)]), verdict, "{condition}");
+            assert_eq!(evaluate(&[allow(&restricted()), deny(&condition)]), decision, "{condition}");
         }
     }
 
     #[test]
-    fn a_statement_for_others_is_none() {
+    fn a_statement_for_another_principal_action_or_resource_is_ignored() {
         for (field, value) in [
             ("Principal", json!({"Service": "sns.amazonaws.com"})),
             ("Action", json!(["sqs:ReceiveMessage"])),
             ("Resource", json!("arn:aws:sqs:eu-central-1:111122223333:other")),
         ] {
-            let mut statement = allow(&bound());
+            let mut statement = allow(&restricted());
             statement[field] = value;
-            assert_eq!(judge(&[statement]), Verdict::NotAllowed, "{field}");
+            assert_eq!(evaluate(&[statement]), PolicyDecision::NotAllowed, "{field}");
         }
-        assert_eq!(S3.judge(&Value::Null), Verdict::NotAllowed);
+        assert_eq!(S3.evaluate(&Value::Null), PolicyDecision::NotAllowed);
     }
 
     #[test]
-    fn a_rule_of_event_bridge_may_be_any() {
-        let rules = Sender { service: "events.amazonaws.com", source: None, ..S3 };
+    fn any_event_bridge_rule_is_accepted_as_source() {
+        let rules = Sender { service: "events.amazonaws.com", source_arn: None, ..S3 };
         let mut statement = allow(&json!({"ArnEquals": {"aws:SourceArn": "arn:aws:events:::rule/photos"}}));
         statement["Principal"] = json!({"Service": "events.amazonaws.com"});
         let policy = json!({ "Statement": statement });
-        assert_eq!(rules.judge(&policy), Verdict::Allowed { unbound: vec![] });
+        assert_eq!(rules.evaluate(&policy), PolicyDecision::Allowed { missing_conditions: vec![] });
     }
 }

@@ -1,173 +1,191 @@
-//! What of the queue matters.
+//! Checks of the queue: type, policy, encryption, limits, dead-letter queue.
 
 use super::{
-    Finding, mend,
-    notification::Way,
-    policy::{Sender, Verdict},
+    Finding,
+    notification::EventRoute,
+    policy::{PolicyDecision, Sender},
+    remediation,
 };
-use crate::queue::{QueueError, QueueSettings, SqsQueue};
+use crate::queue::{QueueAttributes, QueueError, SqsQueue};
 
-/// S3's events reach 64 KiB.
-const LARGEST_EVENT: u64 = 65_536;
-/// A stopping server finishes, or gives back, within this many seconds.
-const HANDLER_LIMIT: u64 = 30;
-/// A message whose receiver died twice is still tried.
-const FEWEST_RECEIVES: u64 = 3;
+/// Maximum size of an S3 event message.
+const MAX_EVENT_BYTES: u64 = 65_536;
+/// A server that shuts down finishes or releases its messages within this time.
+const HANDLER_LIMIT_SECS: u64 = 30;
+/// A message is received a third time after two receivers died.
+const MIN_RECEIVE_COUNT: u64 = 3;
 
-/// The check that the round trip may settle.
+/// The check that a successful round trip resolves.
 pub(super) const ENCRYPTION: &str = "queue-encryption";
 
-pub(super) fn unreachable(error: &QueueError) -> Finding {
-    if error.is_refusal() {
-        // The server itself need not read them: whether it may receive, the round trip tells.
-        let rights = format!("AllowDoctor=true {}", mend::from_output("QueueArn"));
-        return Finding::warning("queue", format!("can't be told: {error}"), mend::access(&rights));
+pub(super) fn report_unreachable(error: &QueueError) -> Finding {
+    if error.is_access_denied() {
+        // A warning only, since the server itself does not read attributes. The round trip shows whether it
+        // may receive.
+        let parameters = format!("AllowDoctor=true {}", remediation::parameter_from_output("QueueArn"));
+        return Finding::warning(
+            "queue",
+            format!("could not be read: {error}"),
+            remediation::deploy_access_stack(&parameters),
+        );
     }
-    Finding::failure("queue", error.to_string(), mend::set_to_output("SQS_QUEUE_URL", "QueueUrl"))
+    let fix = remediation::set_variable_to_output("SQS_QUEUE_URL", "QueueUrl");
+    Finding::failure("queue", error.to_string(), fix)
 }
 
-pub(super) async fn examine(
+pub(super) async fn check_queue(
     queue: &SqsQueue,
-    settings: &QueueSettings,
+    attributes: &QueueAttributes,
     bucket: &str,
-    way: &Way,
+    route: &EventRoute,
 ) -> Vec<Finding> {
     let url = queue.url();
     vec![
-        kind(settings),
-        policy(settings, bucket, way),
-        encryption(url, settings),
-        message_size(url, settings),
-        visibility(url, settings),
-        dead_letters(queue, settings).await,
+        check_type(attributes),
+        check_policy(attributes, bucket, route),
+        check_encryption(url, attributes),
+        check_message_size(url, attributes),
+        check_visibility_timeout(url, attributes),
+        check_dead_letter_queue(queue, attributes).await,
     ]
 }
 
-fn kind(settings: &QueueSettings) -> Finding {
+fn check_type(attributes: &QueueAttributes) -> Finding {
     const CHECK: &str = "queue";
-    let arn = settings.text("QueueArn");
-    if settings.text("FifoQueue") == "true" {
-        let mend = format!("{}, and {}", mend::photos(""), mend::set_to_output("SQS_QUEUE_URL", "QueueUrl"));
-        return Finding::failure(CHECK, format!("{arn} is a FIFO queue, to which S3 sends nothing"), mend);
+    let arn = attributes.text("QueueArn");
+    if attributes.text("FifoQueue") == "true" {
+        let deploy = remediation::deploy_photos_stack("");
+        let set_url = remediation::set_variable_to_output("SQS_QUEUE_URL", "QueueUrl");
+        let found = format!("{arn} is a FIFO queue, to which S3 can't send events");
+        return Finding::failure(CHECK, found, format!("{deploy}, and {set_url}"));
     }
-    let waiting = settings.text("ApproximateNumberOfMessages");
-    Finding::ok(CHECK, format!("{arn} answers, {waiting} messages wait"))
+    let waiting = attributes.text("ApproximateNumberOfMessages");
+    Finding::ok(CHECK, format!("{arn} responds, {waiting} messages are waiting"))
 }
 
-fn policy(settings: &QueueSettings, bucket: &str, way: &Way) -> Finding {
+fn check_policy(attributes: &QueueAttributes, bucket: &str, route: &EventRoute) -> Finding {
     const CHECK: &str = "queue-policy";
-    let queue = settings.text("QueueArn");
+    let queue_arn = attributes.text("QueueArn");
     // arn:partition:sqs:region:account:name
-    let part = |at: usize| queue.split(':').nth(at).unwrap_or_default();
-    let bucket_arn = format!("arn:{}:s3:::{bucket}", part(1));
-    let (service, source) = match way {
-        Way::Straight | Way::None => ("s3.amazonaws.com", Some(bucket_arn.as_str())),
-        Way::Topic(topic) => ("sns.amazonaws.com", Some(topic.as_str())),
-        Way::EventBridge => ("events.amazonaws.com", None),
+    let arn_part = |index: usize| queue_arn.split(':').nth(index).unwrap_or_default();
+    let bucket_arn = format!("arn:{}:s3:::{bucket}", arn_part(1));
+    let (service, source_arn) = match route {
+        EventRoute::Direct | EventRoute::None => ("s3.amazonaws.com", Some(bucket_arn.as_str())),
+        EventRoute::Topic(topic) => ("sns.amazonaws.com", Some(topic.as_str())),
+        EventRoute::EventBridge => ("events.amazonaws.com", None),
     };
-    let sender = Sender { service, source, account: part(4), queue };
-    let may_not =
-        format!("{service} may not send for {} of account {}", source.unwrap_or("any rule"), sender.account);
-    let mend = || format!("{} (its EventQueuePolicy)", mend::photos(""));
-    match sender.judge(&settings.json("Policy")) {
-        Verdict::Allowed { unbound } if unbound.is_empty() => {
+    let sender = Sender { service, source_arn, account: arn_part(4), queue_arn };
+    let may_not_send = format!(
+        "{service} may not send for {} of account {}",
+        source_arn.unwrap_or("any rule"),
+        sender.account
+    );
+    let fix = || format!("{} (its EventQueuePolicy)", remediation::deploy_photos_stack(""));
+    match sender.evaluate(&attributes.json("Policy")) {
+        PolicyDecision::Allowed { missing_conditions } if missing_conditions.is_empty() => {
             Finding::ok(CHECK, format!("{service} may send, for this source and account only"))
         }
-        Verdict::Allowed { unbound } => {
-            let unbound = unbound.join(", ");
-            let found = format!("{service} may send whoever asks it to: no condition on {unbound}");
-            Finding::warning(CHECK, found, mend())
+        PolicyDecision::Allowed { missing_conditions } => {
+            let missing = missing_conditions.join(", ");
+            let found =
+                format!("{service} may send for sources of other accounts: no condition on {missing}");
+            Finding::warning(CHECK, found, fix())
         }
-        Verdict::NotAllowed => Finding::failure(CHECK, may_not, mend()),
-        Verdict::Denied(statement) => {
-            Finding::failure(CHECK, format!("{may_not}: the statement {statement} denies it"), mend())
+        PolicyDecision::NotAllowed => Finding::failure(CHECK, may_not_send, fix()),
+        PolicyDecision::Denied(statement) => {
+            Finding::failure(CHECK, format!("{may_not_send}: the statement {statement} denies it"), fix())
         }
     }
 }
 
-/// Whether a key that is not named by an alias is one that AWS manages, or lets S3 use it, is not for the
-/// server to read: where the event of the round trip arrives, it is a good one.
-fn encryption(url: &str, settings: &QueueSettings) -> Finding {
-    match settings.text("KmsMasterKeyId") {
-        "" => Finding::ok(ENCRYPTION, "SQS's own keys"),
+/// Only an alias shows that AWS manages a key, and the server may not read a key's policy. Any other key is a
+/// warning until the event of the round trip arrives.
+fn check_encryption(url: &str, attributes: &QueueAttributes) -> Finding {
+    match attributes.text("KmsMasterKeyId") {
+        "" => Finding::ok(ENCRYPTION, "SQS managed keys"),
         key if key.contains("alias/aws/") => {
-            let found =
-                format!("{key}, a key that AWS manages: S3 can't use it, its events vanish without a word");
-            let mend = mend::queue(url, "KmsMasterKeyId=,SqsManagedSseEnabled=true");
-            Finding::failure(ENCRYPTION, found, mend)
+            let found = format!("{key} is an AWS managed key, which S3 can't use: its events are lost");
+            let fix = remediation::set_queue_attributes(url, "KmsMasterKeyId=,SqsManagedSseEnabled=true");
+            Finding::failure(ENCRYPTION, found, fix)
         }
         key => {
-            let found = format!("the key {key}: whether S3 may use it, only the round trip tells");
-            let mend = format!(
-                "aws kms describe-key --key-id {key} --query KeyMetadata.KeyManager must say CUSTOMER, and aws \
-                 kms get-key-policy --key-id {key} --policy-name default must let s3.amazonaws.com use it, as \
-                 infra/key.yaml has it"
+            let found = format!("KMS key {key}: only the round trip shows whether S3 may use it");
+            let fix = format!(
+                "aws kms describe-key --key-id {key} --query KeyMetadata.KeyManager must print CUSTOMER, and \
+                 aws kms get-key-policy --key-id {key} --policy-name default must allow s3.amazonaws.com, as \
+                 in infra/key.yaml"
             );
-            Finding::warning(ENCRYPTION, found, mend)
+            Finding::warning(ENCRYPTION, found, fix)
         }
     }
 }
 
-fn message_size(url: &str, settings: &QueueSettings) -> Finding {
+fn check_message_size(url: &str, attributes: &QueueAttributes) -> Finding {
     const CHECK: &str = "message-size";
-    let size = settings.number("MaximumMessageSize").unwrap_or(LARGEST_EVENT);
-    if size >= LARGEST_EVENT {
+    let size = attributes.number("MaximumMessageSize").unwrap_or(MAX_EVENT_BYTES);
+    if size >= MAX_EVENT_BYTES {
         return Finding::ok(CHECK, format!("up to {size} bytes"));
     }
-    let found = format!("up to {size} bytes: S3's events may have {LARGEST_EVENT}");
-    Finding::failure(CHECK, found, mend::queue(url, "MaximumMessageSize=262144"))
+    let found = format!("up to {size} bytes, but S3's events have up to {MAX_EVENT_BYTES}");
+    Finding::failure(CHECK, found, remediation::set_queue_attributes(url, "MaximumMessageSize=262144"))
 }
 
-fn visibility(url: &str, settings: &QueueSettings) -> Finding {
+fn check_visibility_timeout(url: &str, attributes: &QueueAttributes) -> Finding {
     const CHECK: &str = "visibility";
-    let seconds = settings.number("VisibilityTimeout").unwrap_or(0);
-    if seconds > HANDLER_LIMIT {
+    let seconds = attributes.number("VisibilityTimeout").unwrap_or(0);
+    if seconds > HANDLER_LIMIT_SECS {
         return Finding::ok(CHECK, format!("{seconds} s"));
     }
-    let found = format!("{seconds} s: not above the {HANDLER_LIMIT} s that a stopping server may take");
-    let mend = mend::queue(url, "VisibilityTimeout=60");
-    Finding::warning(CHECK, found, format!("{mend}; or {}", mend::photos("VisibilityTimeoutSeconds=60")))
+    let found =
+        format!("{seconds} s is not more than the {HANDLER_LIMIT_SECS} s that a server's shutdown may take");
+    let fix = format!(
+        "{}; or {}",
+        remediation::set_queue_attributes(url, "VisibilityTimeout=60"),
+        remediation::deploy_photos_stack("VisibilityTimeoutSeconds=60")
+    );
+    Finding::warning(CHECK, found, fix)
 }
 
-async fn dead_letters(queue: &SqsQueue, settings: &QueueSettings) -> Finding {
+async fn check_dead_letter_queue(queue: &SqsQueue, attributes: &QueueAttributes) -> Finding {
     const CHECK: &str = "dead-letter-queue";
-    let Some((arn, count)) = settings.dead_letters() else {
+    let fix = || format!("{} (its DeadLetterQueue)", remediation::deploy_photos_stack(""));
+    let Some((arn, max_receive_count)) = attributes.redrive_policy() else {
         return Finding::failure(
             CHECK,
-            "none: what can't be read comes again for ever, and is lost in the end",
-            format!("{} (its DeadLetterQueue)", mend::photos("")),
+            "no dead-letter queue: a message that can't be processed is received until it expires, and is lost",
+            fix(),
         );
     };
-    let dead = match queue.other(&arn).await {
-        Ok(dead) => dead.settings().await,
+    let dead_letters = match queue.connect_to(&arn).await {
+        Ok(dead_letter_queue) => dead_letter_queue.fetch_attributes().await,
         Err(error) => Err(error),
     };
-    match dead {
-        Ok(dead) => judge_dead_letters(&arn, count, dead.number("ApproximateNumberOfMessages").unwrap_or(0)),
-        Err(error) if error.is_refusal() => {
-            let found = format!("can't be told: {error}");
+    match dead_letters {
+        Ok(dead_letters) => {
+            let waiting = dead_letters.number("ApproximateNumberOfMessages").unwrap_or(0);
+            check_dead_letters(&arn, max_receive_count, waiting)
+        }
+        Err(error) if error.is_access_denied() => {
             let parameters = format!("AllowDoctor=true DeadLetterQueueArn={arn}");
-            Finding::warning(CHECK, found, mend::access(&parameters))
+            let fix = remediation::deploy_access_stack(&parameters);
+            Finding::warning(CHECK, format!("could not be read: {error}"), fix)
         }
-        Err(error) => {
-            let found = format!("{arn} can't be seen: {error}");
-            Finding::failure(CHECK, found, format!("{} (its DeadLetterQueue)", mend::photos("")))
-        }
+        Err(error) => Finding::failure(CHECK, format!("{arn} could not be read: {error}"), fix()),
     }
 }
 
-fn judge_dead_letters(arn: &str, count: u64, waiting: u64) -> Finding {
+fn check_dead_letters(arn: &str, max_receive_count: u64, waiting: u64) -> Finding {
     const CHECK: &str = "dead-letter-queue";
-    if count < FEWEST_RECEIVES {
-        let found = format!("a message is given up after {count} receives");
-        return Finding::warning(CHECK, found, mend::photos("MaxReceiveCount=10"));
+    if max_receive_count < MIN_RECEIVE_COUNT {
+        let found = format!("a message moves to the dead-letter queue after {max_receive_count} receives");
+        return Finding::warning(CHECK, found, remediation::deploy_photos_stack("MaxReceiveCount=10"));
     }
     match waiting {
-        0 => Finding::ok(CHECK, format!("{arn} after {count} receives, empty")),
+        0 => Finding::ok(CHECK, format!("{arn} after {max_receive_count} receives, empty")),
         waiting => Finding::warning(
             CHECK,
-            format!("{waiting} messages were given up"),
-            "photoshare redrive --dry-run says why, photoshare redrive brings them back",
+            format!("{waiting} messages could not be processed"),
+            "photoshare redrive --dry-run prints why, photoshare redrive moves them back",
         ),
     }
 }
@@ -179,12 +197,12 @@ mod tests {
 
     const URL: &str = "https://sqs.eu-central-1.amazonaws.com/111122223333/events";
 
-    fn settings(name: &str, value: &str) -> QueueSettings {
-        QueueSettings([(name.to_owned(), value.to_owned())].into())
+    fn attributes(name: &str, value: &str) -> QueueAttributes {
+        QueueAttributes([(name.to_owned(), value.to_owned())].into())
     }
 
     #[test]
-    fn a_key_is_judged_by_its_name_as_far_as_it_tells() {
+    fn an_aws_managed_key_fails_and_a_key_without_an_aws_alias_is_a_warning() {
         for (key, level) in [
             ("", Level::Ok),
             ("alias/aws/sqs", Level::Failure),
@@ -195,14 +213,14 @@ mod tests {
                 Level::Warning,
             ),
         ] {
-            assert_eq!(encryption(URL, &settings("KmsMasterKeyId", key)).level, level, "{key}");
+            assert_eq!(check_encryption(URL, &attributes("KmsMasterKeyId", key)).level, level, "{key}");
         }
     }
 
     #[test]
-    fn a_fifo_queue_can_not_be_told_by_s3() {
+    fn a_fifo_queue_fails_since_s3_can_not_send_to_it() {
         for (fifo, level) in [("", Level::Ok), ("false", Level::Ok), ("true", Level::Failure)] {
-            assert_eq!(kind(&settings("FifoQueue", fifo)).level, level, "{fifo}");
+            assert_eq!(check_type(&attributes("FifoQueue", fifo)).level, level, "{fifo}");
         }
     }
 }

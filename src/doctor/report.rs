@@ -1,88 +1,89 @@
-//! What the doctor found, for people and for machines.
+//! The doctor's report, as lines for people and as JSON.
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::mend;
+use super::remediation;
 
-/// How bad it is. The numbers are the exit codes, as monitoring plugins have them.
+/// Severity of a finding. The values are the exit codes of monitoring plugins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// As it should be.
+    /// The check passed.
     Ok = 0,
-    /// It works, but not as well as it could, or it can't be told.
+    /// The deployment works but could be improved, or the check could not be made.
     Warning = 1,
-    /// Photos or their events don't get through.
+    /// Photos or their events are lost or refused.
     Failure = 2,
 }
 
-/// One thing that was looked at.
+/// Result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was looked at.
+    /// Name of the check.
     pub check: &'static str,
-    /// How it is.
+    /// Severity.
     pub level: Level,
-    /// What was found.
+    /// What the check found.
     pub found: String,
-    /// What to do about it.
+    /// How to fix it; `None` when the check passed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub mend: Option<String>,
+    pub fix: Option<String>,
 }
 
-/// All that was looked at.
+/// Results of all checks.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
-    /// In the order of looking.
+    /// The findings, in the order of the checks.
     pub checks: Vec<Finding>,
 }
 
 impl Finding {
-    /// As it should be.
+    /// A check that passed.
     pub fn ok(check: &'static str, found: impl Into<String>) -> Self {
-        Self { check, level: Level::Ok, found: found.into(), mend: None }
+        Self { check, level: Level::Ok, found: found.into(), fix: None }
     }
 
-    /// It could be better.
-    pub fn warning(check: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { check, level: Level::Warning, found: found.into(), mend: Some(mend.into()) }
+    /// A check with a warning.
+    pub fn warning(check: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { check, level: Level::Warning, found: found.into(), fix: Some(fix.into()) }
     }
 
-    /// It does not work.
-    pub fn failure(check: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { check, level: Level::Failure, found: found.into(), mend: Some(mend.into()) }
+    /// A check that failed.
+    pub fn failure(check: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { check, level: Level::Failure, found: found.into(), fix: Some(fix.into()) }
     }
 
-    /// Something else showed that it is as it should be.
-    pub(super) fn settle(&mut self) {
-        (self.level, self.mend) = (Level::Ok, None);
+    /// Turns the finding into a passed check, after another check has shown that all is well.
+    pub(super) fn resolve(&mut self) {
+        (self.level, self.fix) = (Level::Ok, None);
     }
 }
 
 impl Report {
-    /// The worst of all.
+    /// Returns the level of the worst finding.
     #[must_use]
-    pub fn worst(&self) -> Level {
+    pub fn worst_level(&self) -> Level {
         self.checks.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok)
     }
 
-    /// Lines for people.
+    /// Formats the report as lines for people.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub fn to_text(&self) -> String {
         let mut text = String::new();
-        for Finding { check, level, found, mend } in &self.checks {
+        for Finding { check, level, found, fix } in &self.checks {
             let level = format!("{level:?}").to_lowercase();
             let _ = writeln!(text, "{level:<8} {check:<18} {found}");
-            if let Some(mend) = mend {
-                let _ = writeln!(text, "{:<27} mend: {mend}", "");
+            if let Some(fix) = fix {
+                let _ = writeln!(text, "{:<27} fix: {fix}", "");
             }
         }
-        if self.checks.iter().filter_map(|found| found.mend.as_deref()).any(mend::deploys) {
+        let mut fixes = self.checks.iter().filter_map(|finding| finding.fix.as_deref());
+        if fixes.any(remediation::is_deployment) {
             text.push_str(
-                "If a deployment says that there is nothing to do, somebody changed something by hand: \
-                 go back to what was deployed as infra/README.md says (its block \"drift\").\n",
+                "If a deployment reports no changes, the resource was changed outside CloudFormation: \
+                 restore it as the section \"drift\" of infra/README.md describes.\n",
             );
         }
         text

@@ -1,203 +1,239 @@
-//! A real object on the real way.
+//! Stores an object, waits for its event, deletes the object.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Finding, bucket::of, mend, with_sources};
+use super::{Finding, bucket::stack_parameters, format_with_sources, remediation};
 use crate::{
     bucket::{Bucket, Ping},
-    events::{self, Body},
+    events::{self, MessageBody},
     queue::{Message, Queue, QueueError, ReceiptHandle, SqsQueue},
 };
 
 const CHECK: &str = "round-trip";
-const BODY: &[u8] = b"photoshare doctor";
-/// A running server has this long to answer before the doctor receives from the queue itself.
-const SERVER_FIRST: Duration = Duration::from_secs(5);
-const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
-/// What the doctor receives stays hidden a little longer than it looks: received again and again, it
-/// would be counted into the dead-letter queue.
-const HIDDEN_BEYOND: Duration = Duration::from_secs(10);
+const OBJECT_BODY: &[u8] = b"photoshare doctor";
+/// How long a running server may acknowledge the event before the doctor receives from the queue itself.
+const SERVER_GRACE_PERIOD: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// Received messages stay invisible this much longer than the doctor waits. If they were received repeatedly,
+/// SQS would move them to the dead-letter queue.
+const EXTRA_VISIBILITY: Duration = Duration::from_secs(10);
 
-/// Who saw the event.
+/// The process that received the event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SeenBy {
+enum EventReceiver {
     Server,
     Doctor,
-    Nobody,
+    /// The event did not arrive in time.
+    None,
 }
 
-/// What did not work, and what mends it.
+/// A step of the round trip that failed, and its fix.
 #[derive(Debug, PartialEq, Eq)]
-struct Trouble {
+struct RoundTripError {
     found: String,
-    mend: String,
+    fix: String,
 }
 
-/// What was received, by whose it is.
+/// Received messages by their owner.
 #[derive(Default)]
-struct Sorted {
-    /// Of this doctor, or of an earlier one.
-    doctors: Vec<ReceiptHandle>,
+struct ReceivedMessages {
+    /// Events of objects that this or an earlier doctor stored.
+    doctor: Vec<ReceiptHandle>,
     others: Vec<ReceiptHandle>,
-    ours_is_there: bool,
+    has_own_event: bool,
 }
 
-/// Presigned PUT, event, delete. A failure that was found before makes waiting for the event pointless.
-pub(super) async fn travel(bucket: &Bucket, queue: &SqsQueue, wait: Duration, hopeless: bool) -> Finding {
+/// Makes the round trip: presigned PUT, event, DELETE. `blocked` skips the wait for the event, after a check
+/// has failed without which no event arrives.
+pub(super) async fn check_round_trip(
+    bucket: &Bucket,
+    queue: &SqsQueue,
+    event_timeout: Duration,
+    blocked: bool,
+) -> Finding {
     let ping = Ping::random(bucket.prefix());
-    let begun = Instant::now();
-    if let Err(trouble) = store(bucket, &ping).await {
-        return trouble.into();
+    let start = Instant::now();
+    if let Err(error) = store_ping(bucket, &ping).await {
+        return error.into();
     }
-    let stored = begun.elapsed();
-    let begun = Instant::now();
-    let seen = if hopeless { Ok(SeenBy::Nobody) } else { look_for(bucket, queue, &ping, wait).await };
-    let event = begun.elapsed();
-    let begun = Instant::now();
-    if let Err(error) = bucket.clean_up(&ping).await {
-        let found = format!("{} can't be deleted: {error}", ping.key());
-        return Finding::failure(CHECK, found, mend::access(&of(bucket)));
-    }
-    let legs = |by: &str| {
-        let [put, event, delete] = [stored, event, begun.elapsed()].map(|leg| leg.as_millis());
-        format!("PUT {put} ms, event {event} ms ({by}), DELETE {delete} ms")
+    let put_time = start.elapsed();
+    let start = Instant::now();
+    let receiver = if blocked {
+        Ok(EventReceiver::None)
+    } else {
+        wait_for_event(bucket, queue, &ping, event_timeout).await
     };
-    match seen {
-        Ok(SeenBy::Server) => Finding::ok(CHECK, legs("seen by a running server")),
-        Ok(SeenBy::Doctor) => Finding::ok(CHECK, legs("seen by the doctor itself, no server answered")),
-        Ok(SeenBy::Nobody) if hopeless => Finding::warning(
+    let event_time = start.elapsed();
+    let start = Instant::now();
+    if let Err(error) = bucket.delete_ping(&ping).await {
+        let found = format!("failed to delete {}: {error}", ping.key());
+        let fix = remediation::deploy_access_stack(&stack_parameters(bucket));
+        return Finding::failure(CHECK, found, fix);
+    }
+    let times = |receiver: &str| {
+        let [put, event, delete] = [put_time, event_time, start.elapsed()].map(|time| time.as_millis());
+        format!("PUT {put} ms, event {event} ms ({receiver}), DELETE {delete} ms")
+    };
+    match receiver {
+        Ok(EventReceiver::Server) => Finding::ok(CHECK, times("received by a running server")),
+        Ok(EventReceiver::Doctor) => {
+            Finding::ok(CHECK, times("received by the doctor itself, no server acknowledged it"))
+        }
+        Ok(EventReceiver::None) if blocked => Finding::warning(
             CHECK,
-            "PUT and DELETE work; the event was not waited for",
-            "mend the failures above first",
+            "PUT and DELETE succeeded; the event was not waited for",
+            "fix the failures above first",
         ),
-        Ok(SeenBy::Nobody) => Finding::failure(
+        Ok(EventReceiver::None) => Finding::failure(
             CHECK,
-            format!("the event did not arrive within {} s", wait.as_secs()),
-            "S3 may take a minute: photoshare doctor --wait-secs 120; then look at what stands between bucket and queue \
-             (topic subscription, EventBridge rule, key policy), or at an older server that takes the messages",
+            format!("the event did not arrive within {} s", event_timeout.as_secs()),
+            "S3 may take a minute: photoshare doctor --wait-secs 120; then check what is between bucket and \
+             queue (topic subscription, EventBridge rule, key policy), and whether another program receives \
+             from the queue",
         ),
-        Err(trouble) => trouble.into(),
+        Err(error) => error.into(),
     }
 }
 
-impl Trouble {
-    /// Something that may pass.
-    fn passing(found: String) -> Self {
-        Self { found, mend: "try again; it is a matter of the network, or of AWS".into() }
+impl RoundTripError {
+    /// An error that may pass by itself.
+    fn transient(found: String) -> Self {
+        Self {
+            found,
+            fix: "run the doctor again; if it persists, check the network and the AWS status".into(),
+        }
     }
 
-    /// Something that is not allowed, but would be with these parameters.
-    fn refusal(found: String, parameters: &str) -> Self {
-        let mend = format!(
-            "{} (and its KmsKeyArn, where bucket or queue has a key of your own)",
-            mend::access(parameters)
+    /// A missing permission, which the access stack grants with these parameters.
+    fn access_denied(found: String, parameters: &str) -> Self {
+        let fix = format!(
+            "{} (and its KmsKeyArn, if bucket or queue has a customer managed key)",
+            remediation::deploy_access_stack(parameters)
         );
-        Self { found, mend }
+        Self { found, fix }
     }
 
-    fn of_queue(error: &QueueError) -> Self {
-        if error.is_refusal() {
-            Self::refusal(error.to_string(), &mend::from_output("QueueArn"))
+    fn from_queue_error(error: &QueueError) -> Self {
+        if error.is_access_denied() {
+            Self::access_denied(error.to_string(), &remediation::parameter_from_output("QueueArn"))
         } else {
-            Self::passing(error.to_string())
+            Self::transient(error.to_string())
         }
     }
 }
 
-impl From<Trouble> for Finding {
-    fn from(Trouble { found, mend }: Trouble) -> Self {
-        Self::failure(CHECK, found, mend)
+impl From<RoundTripError> for Finding {
+    fn from(RoundTripError { found, fix }: RoundTripError) -> Self {
+        Self::failure(CHECK, found, fix)
     }
 }
 
-async fn store(bucket: &Bucket, ping: &Ping) -> Result<(), Trouble> {
-    let (url, headers) = bucket.signed_ping(ping, BODY.len() as u64);
+async fn store_ping(bucket: &Bucket, ping: &Ping) -> Result<(), RoundTripError> {
+    let (url, headers) = bucket.presign_ping(ping, OBJECT_BODY.len() as u64);
     let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build();
-    let mut request = client.map_err(|error| Trouble::passing(error.to_string()))?.put(url).body(BODY);
+    let mut request =
+        client.map_err(|error| RoundTripError::transient(error.to_string()))?.put(url).body(OBJECT_BODY);
     for (name, value) in headers {
         request = request.header(name, value);
     }
-    // The URL is a secret for as long as it lives.
-    let sent = request.send().await;
-    let response = sent.map_err(|error| Trouble::passing(with_sources(&error.without_url())))?;
+    // Errors omit the URL: its signature is valid for some minutes.
+    let response = request
+        .send()
+        .await
+        .map_err(|error| RoundTripError::transient(format_with_sources(&error.without_url())))?;
     let status = response.status();
     if status.is_success() {
         return Ok(());
     }
-    let said = response.text().await.unwrap_or_default();
-    let code = said.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
+    let body = response.text().await.unwrap_or_default();
+    let code = body.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
     let found = format!("the presigned PUT was refused: {status} {}", code.map_or("", |(code, _)| code));
-    Err(if status.is_server_error() { Trouble::passing(found) } else { Trouble::refusal(found, &of(bucket)) })
+    Err(if status.is_server_error() {
+        RoundTripError::transient(found)
+    } else {
+        RoundTripError::access_denied(found, &stack_parameters(bucket))
+    })
 }
 
-/// What is others' comes into sight again, whatever came of looking; what can't be given back does so by
-/// itself a little later.
-async fn look_for(bucket: &Bucket, queue: &SqsQueue, ping: &Ping, wait: Duration) -> Result<SeenBy, Trouble> {
+/// Waits for the event of `ping`, then releases the received messages of others, also after an error. A
+/// message that can't be released becomes visible again when its visibility timeout expires.
+async fn wait_for_event(
+    bucket: &Bucket,
+    queue: &SqsQueue,
+    ping: &Ping,
+    event_timeout: Duration,
+) -> Result<EventReceiver, RoundTripError> {
     let mut others = Vec::new();
-    let seen = look(bucket, queue, ping, wait, &mut others).await;
-    match queue.give_back(&others).await {
-        0 => seen,
-        left => seen.and(Err(Trouble {
-            found: format!("{left} messages of others could not be given back"),
-            mend: format!(
-                "wait: they come into sight again by themselves within {} s",
-                (wait + HIDDEN_BEYOND).as_secs()
+    let receiver = receive_event(bucket, queue, ping, event_timeout, &mut others).await;
+    match queue.release(&others).await {
+        0 => receiver,
+        failed => receiver.and(Err(RoundTripError {
+            found: format!("failed to release {failed} messages of others"),
+            fix: format!(
+                "wait: they become visible again within {} s",
+                (event_timeout + EXTRA_VISIBILITY).as_secs()
             ),
         })),
     }
 }
 
-async fn look(
+/// Waits for an acknowledgement first, then also receives from the queue. `others` collects messages to
+/// release.
+async fn receive_event(
     bucket: &Bucket,
     queue: &SqsQueue,
     ping: &Ping,
-    wait: Duration,
+    event_timeout: Duration,
     others: &mut Vec<ReceiptHandle>,
-) -> Result<SeenBy, Trouble> {
-    let (begun, server_first) = (Instant::now(), SERVER_FIRST.min(wait / 2));
-    while begun.elapsed() < wait {
-        let answered = bucket.is_answered(ping).await;
-        if answered.map_err(|error| Trouble::refusal(error.to_string(), &of(bucket)))? {
-            return Ok(SeenBy::Server);
+) -> Result<EventReceiver, RoundTripError> {
+    let (start, grace_period) = (Instant::now(), SERVER_GRACE_PERIOD.min(event_timeout / 2));
+    while start.elapsed() < event_timeout {
+        let acknowledged = bucket
+            .is_acknowledged(ping)
+            .await
+            .map_err(|error| RoundTripError::access_denied(error.to_string(), &stack_parameters(bucket)))?;
+        if acknowledged {
+            return Ok(EventReceiver::Server);
         }
-        if begun.elapsed() < server_first {
-            tokio::time::sleep(BETWEEN_LOOKS).await;
+        if start.elapsed() < grace_period {
+            tokio::time::sleep(POLL_INTERVAL).await;
             continue;
         }
-        let messages = queue.take(Duration::from_secs(1), wait + HIDDEN_BEYOND).await;
-        let sorted = sort(messages.map_err(|error| Trouble::of_queue(&error))?, bucket, ping);
-        others.extend(sorted.others);
-        // What an earlier doctor left behind is of no use to anybody either.
-        if !sorted.doctors.is_empty() {
-            queue.delete(&sorted.doctors).await.map_err(|error| Trouble::of_queue(&error))?;
+        let messages = queue.receive_with(Duration::from_secs(1), event_timeout + EXTRA_VISIBILITY).await;
+        let messages = messages.map_err(|error| RoundTripError::from_queue_error(&error))?;
+        let received = sort_by_owner(messages, bucket, ping);
+        others.extend(received.others);
+        if !received.doctor.is_empty() {
+            let deleted = queue.delete(&received.doctor).await;
+            deleted.map_err(|error| RoundTripError::from_queue_error(&error))?;
         }
-        if sorted.ours_is_there {
-            return Ok(SeenBy::Doctor);
+        if received.has_own_event {
+            return Ok(EventReceiver::Doctor);
         }
     }
-    Ok(SeenBy::Nobody)
+    Ok(EventReceiver::None)
 }
 
-fn sort(messages: Vec<Message>, bucket: &Bucket, ping: &Ping) -> Sorted {
-    let mut sorted = Sorted::default();
+fn sort_by_owner(messages: Vec<Message>, bucket: &Bucket, ping: &Ping) -> ReceivedMessages {
+    let mut received = ReceivedMessages::default();
     for message in messages {
-        let keys = doctors(&message.body, bucket);
-        sorted.ours_is_there |= keys.contains(&ping.key());
-        if keys.is_empty() { &mut sorted.others } else { &mut sorted.doctors }.push(message.receipt);
+        let keys = parse_doctor_keys(&message.body, bucket);
+        received.has_own_event |= keys.contains(&ping.key());
+        if keys.is_empty() { &mut received.others } else { &mut received.doctor }.push(message.receipt);
     }
-    sorted
+    received
 }
 
-/// The keys that a message tells of, if all of them are doctors' own.
-fn doctors(body: &str, bucket: &Bucket) -> Vec<String> {
-    let Ok(Body::Records(records)) = events::parse(body) else { return Vec::new() };
-    let own = |record: &Result<events::ObjectEvent, events::RecordError>| {
+/// Returns the keys in a message if doctors stored all of them, otherwise none.
+fn parse_doctor_keys(body: &str, bucket: &Bucket) -> Vec<String> {
+    let Ok(MessageBody::Records(records)) = events::parse_body(body) else { return Vec::new() };
+    let doctor_key = |record: &Result<events::ObjectEvent, events::RecordError>| {
         let event = record.as_ref().ok().filter(|event| event.bucket == bucket.name())?;
-        Ping::owns(bucket.prefix(), &event.key).then(|| event.key.clone())
+        Ping::is_doctor_key(bucket.prefix(), &event.key).then(|| event.key.clone())
     };
-    records.iter().map(own).collect::<Option<_>>().unwrap_or_default()
+    records.iter().map(doctor_key).collect::<Option<_>>().unwrap_or_default()
 }
 
 #[cfg(test)]

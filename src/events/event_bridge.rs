@@ -1,11 +1,11 @@
-//! S3 events by way of EventBridge: other names, and keys that are not encoded.
+//! Parses S3 events from EventBridge. Their fields have other names, and their keys are not URL-encoded.
 //!
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html>
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ObjectEvent, RecordError, filled, sequencer};
+use super::{ObjectEvent, RecordError, non_empty, parse_sequencer};
 
 #[derive(Deserialize)]
 struct Envelope {
@@ -39,45 +39,47 @@ struct Object {
     sequencer: Option<String>,
 }
 
-pub(super) fn parse(value: &Value) -> Result<ObjectEvent, RecordError> {
-    let envelope = Envelope::deserialize(value).map_err(|_| RecordError::Shape)?;
-    let detail = envelope.detail.ok_or(RecordError::Missing("detail"))?;
-    let name = name(&envelope.detail_type, &detail);
-    let object = detail.object.ok_or(RecordError::Missing("detail.object"))?;
+pub(super) fn parse_event(value: &Value) -> Result<ObjectEvent, RecordError> {
+    let envelope = Envelope::deserialize(value).map_err(|_| RecordError::UnexpectedShape)?;
+    let detail = envelope.detail.ok_or(RecordError::MissingField("detail"))?;
+    let name = notification_name(&envelope.detail_type, &detail);
+    let object = detail.object.ok_or(RecordError::MissingField("detail.object"))?;
     Ok(ObjectEvent {
         name,
-        time: filled(envelope.time).map(|time| time.parse().map_err(|_| RecordError::Time)).transpose()?,
+        time: non_empty(envelope.time)
+            .map(|time| time.parse().map_err(|_| RecordError::InvalidTime))
+            .transpose()?,
         bucket: detail
             .bucket
-            .and_then(|bucket| filled(bucket.name))
-            .ok_or(RecordError::Missing("detail.bucket.name"))?,
-        key: filled(object.key).ok_or(RecordError::Missing("detail.object.key"))?,
+            .and_then(|bucket| non_empty(bucket.name))
+            .ok_or(RecordError::MissingField("detail.bucket.name"))?,
+        key: non_empty(object.key).ok_or(RecordError::MissingField("detail.object.key"))?,
         size: object.size,
-        e_tag: filled(object.etag),
-        version_id: filled(object.version_id),
-        sequencer: sequencer(object.sequencer)?,
+        e_tag: non_empty(object.etag),
+        version_id: non_empty(object.version_id),
+        sequencer: parse_sequencer(object.sequencer)?,
     })
 }
 
-/// The name that the same event has in a direct notification. EventBridge says `reason` (the S3 call)
-/// and, of deletions, whether a marker was made or something was really deleted.
-fn name(detail_type: &str, detail: &Detail) -> String {
+/// The name of the same event in an S3 notification. EventBridge sends the S3 action as `reason`, and the
+/// `deletion-type`: whether a delete marker was created or an object was deleted permanently.
+fn notification_name(detail_type: &str, detail: &Detail) -> String {
     let reason = detail.reason.as_deref().unwrap_or_default();
-    let marker = detail.deletion_type.as_deref() == Some("Delete Marker Created");
+    let is_marker = detail.deletion_type.as_deref() == Some("Delete Marker Created");
     match detail_type {
         "Object Created" => {
-            let call = match reason {
+            let action = match reason {
                 "POST Object" => "Post",
                 "CopyObject" => "Copy",
                 "CompleteMultipartUpload" => "CompleteMultipartUpload",
                 _ => "Put",
             };
-            format!("ObjectCreated:{call}")
+            format!("ObjectCreated:{action}")
         }
         "Object Deleted" => {
             let family =
                 if reason == "Lifecycle Expiration" { "LifecycleExpiration" } else { "ObjectRemoved" };
-            format!("{family}:{}", if marker { "DeleteMarkerCreated" } else { "Delete" })
+            format!("{family}:{}", if is_marker { "DeleteMarkerCreated" } else { "Delete" })
         }
         other => other.chars().take(64).collect(),
     }

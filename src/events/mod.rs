@@ -1,7 +1,8 @@
-//! From the body of a queue message to object events. Pure: no call, no clock.
+//! Parses the bodies of queue messages into object events. Pure: no I/O, no clock.
 //!
-//! A body is one of: an S3 notification with `Records`, S3's `s3:TestEvent`, either of them wrapped by
-//! SNS, or an EventBridge event. Its records are parsed one by one, so that a bad one costs itself only.
+//! A body is an S3 notification with `Records`, the `s3:TestEvent` of S3, or an EventBridge event; each of
+//! them may be wrapped by SNS. Records are parsed one by one, so that an invalid one does not affect the
+//! others.
 
 mod event_bridge;
 mod key_encoding;
@@ -14,129 +15,133 @@ use crate::feed::Sequencer;
 
 pub use key_encoding::{KeyEncodingError, decode_key, encode_key};
 
-/// SNS may wrap what SNS wrapped, but nobody does that on purpose more than once.
+/// How many nested SNS envelopes are unwrapped.
 const MAX_WRAPPINGS: usize = 2;
 
-/// One record of an S3 event notification, decoded.
+/// A decoded record of an S3 event notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectEvent {
-    /// Without `s3:` in front: `ObjectCreated:Put`.
+    /// The event name without the `s3:` prefix, for example `ObjectCreated:Put`.
     pub name: String,
-    /// When S3 took the request.
+    /// When S3 finished processing the request.
     pub time: Option<Timestamp>,
-    /// The bucket that speaks.
+    /// The name of the bucket.
     pub bucket: String,
-    /// The key, decoded.
+    /// The decoded object key.
     pub key: String,
-    /// Bytes, of a created object.
+    /// The size of a created object, in bytes.
     pub size: Option<u64>,
-    /// Without quotes.
+    /// The entity tag, without quotes.
     pub e_tag: Option<String>,
-    /// The version that the event is about.
+    /// The version ID of the object, in a bucket with versioning.
     pub version_id: Option<String>,
     /// Orders the events of this key.
     pub sequencer: Option<Sequencer>,
 }
 
-/// What a message body holds.
+/// The content of a message body.
 #[derive(Debug)]
-pub enum Body {
-    /// S3's greeting when the notification is set up.
+pub enum MessageBody {
+    /// The test message that S3 sends when a notification is configured.
     TestEvent,
-    /// Each record, or why it could not be read.
+    /// The records, each parsed or with the reason why it is unreadable.
     Records(Vec<Result<ObjectEvent, RecordError>>),
 }
 
-/// Why a whole body could not be read.
+/// Why a message body is unreadable as a whole.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// Not JSON at all. The position is told, never the text.
+    /// The body is not JSON. The error has the position, but none of the text.
     #[error("body is not JSON (line {line}, column {column})")]
     NotJson {
-        /// From 1.
+        /// The line, from 1.
         line: usize,
-        /// From 1.
+        /// The column, from 1.
         column: usize,
     },
-    /// JSON, but none of the known shapes.
-    #[error("body is no S3 notification: {0}")]
+    /// The body is JSON, but not an S3 notification.
+    #[error("body is not an S3 notification: {0}")]
     UnknownShape(&'static str),
 }
 
-/// Why one record could not be read.
+/// Why a record is unreadable.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// The record lacks what an announcement needs.
+    /// A required field is missing or empty.
     #[error("record has no {0}")]
-    Missing(&'static str),
-    /// A major version that this parser does not know.
+    MissingField(&'static str),
+    /// The major version of the record format is not supported.
     #[error("eventVersion {0:?} is not 2.x")]
-    Version(String),
-    /// A field is of another type than S3 documents.
-    #[error("record is not of S3's shape")]
-    Shape,
-    /// The key's encoding is broken.
-    #[error("key: {0}")]
-    Key(#[from] KeyEncodingError),
+    UnsupportedVersion(String),
+    /// A field has another type than S3 documents.
+    #[error("record does not have the structure of an S3 event")]
+    UnexpectedShape,
+    /// The encoding of the key is invalid.
+    #[error("invalid key: {0}")]
+    InvalidKey(#[from] KeyEncodingError),
     /// The sequencer is not hexadecimal.
     #[error(transparent)]
-    Sequencer(#[from] crate::feed::SequencerError),
-    /// The time is not RFC 3339.
-    #[error("eventTime is no RFC 3339 time")]
-    Time,
+    InvalidSequencer(#[from] crate::feed::SequencerError),
+    /// The time is not an RFC 3339 timestamp.
+    #[error("eventTime is not an RFC 3339 timestamp")]
+    InvalidTime,
 }
 
-/// Reads the body of one queue message.
+/// Parses the body of a queue message.
 ///
 /// # Errors
-/// When the body as a whole is of no known shape; a bad record is an `Err` among the records.
-pub fn parse(body: &str) -> Result<Body, BodyError> {
-    let mut value = json(body)?;
+/// When the body as a whole is unreadable. An unreadable record is an `Err` among the records.
+pub fn parse_body(body: &str) -> Result<MessageBody, BodyError> {
+    let mut value = parse_json(body)?;
     for _ in 0..MAX_WRAPPINGS {
-        match sns_message(&value) {
-            Some(inner) => value = json(inner)?,
+        match unwrap_sns(&value) {
+            Some(inner) => value = parse_json(inner)?,
             None => break,
         }
     }
     if value.get("Event").and_then(Value::as_str) == Some("s3:TestEvent") {
-        return Ok(Body::TestEvent);
+        return Ok(MessageBody::TestEvent);
     }
     match value.get_mut("Records").map(Value::take) {
-        Some(Value::Array(records)) => Ok(Body::Records(records.into_iter().map(record::parse).collect())),
+        Some(Value::Array(records)) => {
+            Ok(MessageBody::Records(records.into_iter().map(record::parse_record).collect()))
+        }
         Some(_) => Err(BodyError::UnknownShape("Records is not an array")),
-        None if value.get("detail-type").is_some() => Ok(Body::Records(vec![event_bridge::parse(&value)])),
+        None if value.get("detail-type").is_some() => {
+            Ok(MessageBody::Records(vec![event_bridge::parse_event(&value)]))
+        }
         None => Err(BodyError::UnknownShape("neither Records nor detail-type")),
     }
 }
 
-fn json(text: &str) -> Result<Value, BodyError> {
+fn parse_json(text: &str) -> Result<Value, BodyError> {
     serde_json::from_str(text)
         .map_err(|error| BodyError::NotJson { line: error.line(), column: error.column() })
 }
 
-/// The text inside an SNS envelope; with raw delivery there is none.
+/// The message inside an SNS envelope. With raw message delivery there is no envelope.
 /// <https://docs.aws.amazon.com/sns/latest/dg/sns-message-and-json-formats.html>
-fn sns_message(value: &Value) -> Option<&str> {
+fn unwrap_sns(value: &Value) -> Option<&str> {
     value.get("TopicArn")?;
     value.get("Message")?.as_str()
 }
 
-/// Accepts 2.x, whatever the minor version: S3 adds fields without changing what was there.
+/// Accepts any minor version: S3 increments it for added fields.
 fn check_version(version: Option<&str>) -> Result<(), RecordError> {
     match version {
         None => Ok(()),
         Some(version) if version.split('.').next() == Some("2") => Ok(()),
-        Some(version) => Err(RecordError::Version(version.chars().take(16).collect())),
+        Some(version) => Err(RecordError::UnsupportedVersion(version.chars().take(16).collect())),
     }
 }
 
-/// An empty text is what some stores send for "none".
-fn filled(text: Option<String>) -> Option<String> {
+/// Maps an empty string to `None`: some S3 implementations send it for a missing value.
+fn non_empty(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
-fn sequencer(text: Option<String>) -> Result<Option<Sequencer>, RecordError> {
-    Ok(filled(text).map(|text| Sequencer::parse(&text)).transpose()?)
+fn parse_sequencer(text: Option<String>) -> Result<Option<Sequencer>, RecordError> {
+    Ok(non_empty(text).map(|text| Sequencer::parse(&text)).transpose()?)
 }
 
 #[cfg(test)]

@@ -18,88 +18,88 @@ fn put(key: &str) -> Value {
 }
 
 fn records(body: &Value) -> Vec<Result<ObjectEvent, RecordError>> {
-    match parse(&body.to_string()).expect("a body") {
-        Body::Records(records) => records,
-        Body::TestEvent => panic!("a test event"),
+    match parse_body(&body.to_string()).expect("a body") {
+        MessageBody::Records(records) => records,
+        MessageBody::TestEvent => panic!("a test event"),
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "each test makes its own")]
-fn one(record: Value) -> Result<ObjectEvent, RecordError> {
+#[expect(clippy::needless_pass_by_value, reason = "each test builds its own record")]
+fn parse_one(record: Value) -> Result<ObjectEvent, RecordError> {
     records(&json!({ "Records": [record] })).remove(0)
 }
 
 #[test]
-fn trap_1_the_test_event_is_known() {
+fn the_test_event_is_recognized() {
     let body = json!({"Service": "Amazon S3", "Event": "s3:TestEvent", "Time": "2026-11-22T18:40:02.531Z",
         "Bucket": "photos", "RequestId": "1", "HostId": "2"});
-    assert!(matches!(parse(&body.to_string()), Ok(Body::TestEvent)));
+    assert!(matches!(parse_body(&body.to_string()), Ok(MessageBody::TestEvent)));
     let wrapped = json!({"Type": "Notification", "TopicArn": "arn:aws:sns:::t", "Message": body.to_string()});
-    assert!(matches!(parse(&wrapped.to_string()), Ok(Body::TestEvent)));
+    assert!(matches!(parse_body(&wrapped.to_string()), Ok(MessageBody::TestEvent)));
 }
 
 #[test]
-fn trap_4_a_delete_has_neither_etag_nor_size() {
+fn a_delete_event_needs_neither_etag_nor_size() {
     let mut record = put("summer/a.jpg");
     record["eventName"] = json!("ObjectRemoved:Delete");
     record["s3"]["object"] = json!({"key": "summer/a.jpg", "sequencer": "0055AED6DCD90281E6"});
-    let event = one(record.clone()).unwrap();
+    let event = parse_one(record.clone()).unwrap();
     assert_eq!((event.size, event.e_tag), (None, None));
     record["s3"]["object"]["eTag"] = json!("");
-    assert_eq!(one(record).unwrap().e_tag, None);
+    assert_eq!(parse_one(record).unwrap().e_tag, None);
 }
 
 #[test]
-fn trap_4_tagging_has_no_sequencer() {
+fn a_tagging_event_needs_no_sequencer() {
     let mut record = put("summer/a.jpg");
     record["eventName"] = json!("ObjectTagging:Put");
     record["s3"]["object"].as_object_mut().unwrap().remove("sequencer");
-    let event = one(record).unwrap();
+    let event = parse_one(record).unwrap();
     assert_eq!((event.name.as_str(), event.sequencer), ("ObjectTagging:Put", None));
 }
 
 #[test]
-fn trap_5_versions_2_0_to_2_6_and_unknown_fields_pass_and_3_0_is_refused() {
+fn versions_2_x_and_unknown_fields_are_accepted_and_3_0_is_rejected() {
     for version in ["2.0", "2.1", "2.2", "2.3", "2.4", "2.5", "2.6", "2.17"] {
         let mut record = put("summer/a.jpg");
         record["eventVersion"] = json!(version);
         record["s3"]["object"]["brandNew"] = json!({"deep": [1]});
         record["glacierEventData"] = json!({"restoreEventData": {}});
-        assert!(one(record).is_ok(), "{version}");
+        assert!(parse_one(record).is_ok(), "{version}");
     }
     let mut record = put("summer/a.jpg");
     record["eventVersion"] = json!("3.0");
-    assert!(matches!(one(record), Err(RecordError::Version(version)) if version == "3.0"));
+    assert!(matches!(parse_one(record), Err(RecordError::UnsupportedVersion(version)) if version == "3.0"));
 }
 
 #[test]
-fn what_nobody_needs_may_be_missing() {
+fn optional_fields_may_be_missing() {
     let mut record = put("summer/a.jpg");
     record["requestParameters"] = Value::Null;
     record["responseElements"] = Value::Null;
     for field in ["eventVersion", "eventTime", "userIdentity", "eventSource"] {
         record.as_object_mut().unwrap().remove(field);
     }
-    let event = one(record).unwrap();
+    let event = parse_one(record).unwrap();
     assert_eq!((event.key.as_str(), event.time), ("summer/a.jpg", None));
 }
 
 #[test]
-fn the_prefix_of_some_stores_is_taken_off() {
+fn the_s3_prefix_of_an_event_name_is_removed() {
     let mut record = put("summer/a.jpg");
     record["eventName"] = json!("s3:ObjectCreated:Put");
-    assert_eq!(one(record).unwrap().name, "ObjectCreated:Put");
+    assert_eq!(parse_one(record).unwrap().name, "ObjectCreated:Put");
 }
 
 #[test]
-fn trap_10_one_malformed_record_costs_itself_only() {
+fn a_malformed_record_does_not_affect_the_others() {
     let body = json!({"Records": [put("summer/a.jpg"), {"s3": 1}, put("summer/b.jpg")]});
     let keys: Vec<_> = records(&body).into_iter().map(|record| record.map(|event| event.key).ok()).collect();
     assert_eq!(keys, [Some("summer/a.jpg".into()), None, Some("summer/b.jpg".into())]);
 }
 
 #[test]
-fn trap_11_every_envelope_tells_the_same() {
+fn every_envelope_is_parsed_to_the_same_event() {
     let direct = json!({"Records": [put("summer/a+b.jpg")]});
     let sns = json!({"Type": "Notification", "MessageId": "1", "TopicArn": "arn:aws:sns:::t", "Message": direct.to_string()});
     let bridge = json!({
@@ -108,20 +108,20 @@ fn trap_11_every_envelope_tells_the_same() {
         "detail": {"version": "0", "bucket": {"name": "photos"}, "reason": "PutObject",
             "object": {"key": "summer/a b.jpg", "size": 1024, "etag": "d41d8cd98f00b204e9800998ecf8427e", "sequencer": "0055AED6DCD90281E5"}}
     });
-    let told: Vec<_> = [direct, sns, bridge].iter().map(|body| records(body).remove(0).unwrap()).collect();
-    assert_eq!(told[0], told[1]);
-    assert_eq!(told[0], told[2]);
+    let events: Vec<_> = [direct, sns, bridge].iter().map(|body| records(body).remove(0).unwrap()).collect();
+    assert_eq!(events[0], events[1]);
+    assert_eq!(events[0], events[2]);
 }
 
 #[test]
-fn trap_2_an_event_bridge_key_is_not_decoded() {
+fn an_event_bridge_key_is_not_decoded() {
     let body = json!({"detail-type": "Object Created",
         "detail": {"bucket": {"name": "photos"}, "object": {"key": "summer/a+b%2Bc.jpg"}}});
     assert_eq!(records(&body).remove(0).unwrap().key, "summer/a+b%2Bc.jpg");
 }
 
 #[test]
-fn event_bridge_deletions_are_told_apart() {
+fn event_bridge_deletions_are_distinguished() {
     for (reason, deletion, expected) in [
         ("DeleteObject", "Permanently Deleted", "ObjectRemoved:Delete"),
         ("DeleteObject", "Delete Marker Created", "ObjectRemoved:DeleteMarkerCreated"),
@@ -135,17 +135,17 @@ fn event_bridge_deletions_are_told_apart() {
 }
 
 #[test]
-fn trap_12_a_multipart_etag_is_just_a_text() {
+fn a_multipart_etag_is_used_verbatim() {
     let mut record = put("summer/a.jpg");
     record["eventName"] = json!("ObjectCreated:CompleteMultipartUpload");
     record["s3"]["object"]["eTag"] = json!("9bb58f26192e4ba00f01e2e7b136bbd8-5");
-    assert_eq!(one(record).unwrap().e_tag.as_deref(), Some("9bb58f26192e4ba00f01e2e7b136bbd8-5"));
+    assert_eq!(parse_one(record).unwrap().e_tag.as_deref(), Some("9bb58f26192e4ba00f01e2e7b136bbd8-5"));
 }
 
 #[test]
-fn other_bodies_are_refused_without_their_text() {
+fn other_bodies_are_rejected_without_quoting_them() {
     for body in ["", "hello secret", "[]", "{}", "{\"Records\": {}}", "{\"Message\": \"x\"}"] {
-        let error = parse(body).expect_err(body).to_string();
+        let error = parse_body(body).expect_err(body).to_string();
         assert!(!error.contains("secret"), "{error}");
     }
 }
@@ -153,21 +153,21 @@ fn other_bodies_are_refused_without_their_text() {
 proptest! {
     #[test]
     fn any_bytes_parse_without_a_panic(bytes: Vec<u8>) {
-        let _ = parse(&String::from_utf8_lossy(&bytes));
+        let _ = parse_body(&String::from_utf8_lossy(&bytes));
     }
 
     #[test]
-    fn any_json_of_about_the_shape_parses_without_a_panic(version in ".{0,4}", name in ".{0,20}", key in ".{0,40}", size: i64, sequencer in ".{0,20}") {
-        let _ = parse(&json!({"Records": [{"eventVersion": version, "eventName": name, "s3":
+    fn any_json_of_a_similar_structure_parses_without_a_panic(version in ".{0,4}", name in ".{0,20}", key in ".{0,40}", size: i64, sequencer in ".{0,20}") {
+        let _ = parse_body(&json!({"Records": [{"eventVersion": version, "eventName": name, "s3":
             {"bucket": {"name": "b"}, "object": {"key": key, "size": size, "sequencer": sequencer}}}]}).to_string());
     }
 
     #[test]
-    fn a_key_that_was_built_comes_back_from_its_event(feed in "[a-z é🏖%+]{1,12}", name in "[^/.]{1,40}") {
+    fn the_key_of_an_event_is_the_key_that_was_built(feed in "[a-z é🏖%+]{1,12}", name in "[^/.]{1,40}") {
         use crate::feed::{FeedId, KeyPrefix, ObjectKey};
         let prefix = KeyPrefix::default();
         let key = ObjectKey::build(&prefix, &FeedId::parse(&feed).unwrap(), &name).unwrap();
-        let event = one(put(&encode_key(key.as_str()))).unwrap();
+        let event = parse_one(put(&encode_key(key.as_str()))).unwrap();
         prop_assert_eq!(ObjectKey::parse(&prefix, &event.key), Ok(key));
     }
 }

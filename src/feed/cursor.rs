@@ -5,34 +5,35 @@ use std::fmt;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Serialize, Serializer};
 
-/// Identifies one life of a feed's log: made anew, at random, whenever the log is.
+/// Identifies one incarnation of a feed's log. Chosen at random whenever a log is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epoch(pub u64);
 
-/// A random mark on an entry, so that an offset that was used twice is noticed. 0 before the first.
+/// A random number stored with an entry. It reveals that a log restored from an old snapshot has assigned
+/// an offset a second time. 0 before the first entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Tag(pub u32);
 
-/// A position in one feed's log: everything up to and with `offset` has been seen.
+/// A position in a feed's log: the client has received every entry up to and including `offset`.
 ///
-/// Clients get it as an opaque text (see [`Cursor::parse`]) and give it back.
+/// Clients receive it as an opaque string and send it back to resume; see [`Cursor::parse`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cursor {
-    /// The life of the log that it belongs to.
+    /// The epoch of the log that the position belongs to.
     pub epoch: Epoch,
-    /// The offset of the last entry seen; 0 before the first.
+    /// The offset of the last entry received; 0 before the first.
     pub offset: u64,
-    /// That entry's tag.
+    /// The tag of that entry.
     pub tag: Tag,
 }
 
-/// Not a text that this server could have handed out.
+/// A string that is not an encoded cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a cursor")]
 pub struct CursorError;
 
 impl Epoch {
-    /// A new life.
+    /// A random epoch, for a new log.
     #[must_use]
     pub fn random() -> Self {
         Self(getrandom::u64().expect("the system has randomness"))
@@ -40,7 +41,7 @@ impl Epoch {
 }
 
 impl Tag {
-    /// A new mark.
+    /// A random tag, for a new entry.
     #[must_use]
     pub fn random() -> Self {
         Self(getrandom::u32().expect("the system has randomness"))
@@ -54,10 +55,10 @@ impl Cursor {
         Self { epoch, offset: 0, tag: Tag::default() }
     }
 
-    /// Reads what [`Cursor`]'s `Display` wrote.
+    /// Decodes the output of `Display`: 20 bytes (epoch, offset, tag; big endian) in base64url.
     ///
     /// # Errors
-    /// When the text is of another shape; whether the position exists is the log's to say.
+    /// When the string has another length or alphabet. Whether the position exists is decided by the log.
     pub fn parse(text: &str) -> Result<Self, CursorError> {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| CursorError)?;
         let bytes: [u8; 20] = bytes.try_into().map_err(|_| CursorError)?;
@@ -96,7 +97,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cursor_survives_the_way_to_the_client(epoch: u64, offset: u64, tag: u32) {
+        fn an_encoded_cursor_parses_to_the_same_cursor(epoch: u64, offset: u64, tag: u32) {
             let cursor = Cursor { epoch: Epoch(epoch), offset, tag: Tag(tag) };
             let text = cursor.to_string();
             prop_assert!(text.is_ascii() && text.len() <= 128);
@@ -104,7 +105,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_answered_without_a_panic(text: String) {
+        fn any_text_is_parsed_without_a_panic(text: String) {
             let _ = Cursor::parse(&text);
         }
     }

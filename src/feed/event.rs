@@ -1,60 +1,60 @@
-//! What a feed's log holds and clients are told.
+//! Events: the entries of a feed's log.
 
 use jiff::Timestamp;
 
 use super::{FeedId, ObjectKey, Sequencer};
 
-/// What became of a photo.
+/// The kind of change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// It is there, or there anew.
+pub enum EventKind {
+    /// A photo was uploaded, or overwritten.
     Uploaded,
-    /// It is gone.
+    /// A photo was removed.
     Removed,
 }
 
-/// One change of a feed, as S3 told it. Fields that S3 left out are `None`.
+/// A change in a feed, from an S3 event. Fields that the S3 event does not have are `None`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FeedEvent {
-    /// What happened.
-    pub kind: Kind,
-    /// To which photo.
+    /// Upload or removal.
+    pub kind: EventKind,
+    /// The key of the photo.
     pub key: ObjectKey,
-    /// S3's name for it, without `s3:` in front.
+    /// The event name of S3 without the `s3:` prefix, for example `ObjectCreated:Put`.
     pub event_name: String,
-    /// When S3 took the request.
+    /// When S3 finished processing the request.
     pub event_time: Option<Timestamp>,
-    /// Its place in the order of this key's events.
+    /// Orders the events of this key.
     pub sequencer: Option<Sequencer>,
-    /// What is known of the object; of a removed one, nothing.
+    /// The properties of the uploaded object; all `None` for a removal.
     pub photo: Photo,
 }
 
-/// What is known of an uploaded object.
+/// The known properties of an uploaded object.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Photo {
-    /// Bytes.
+    /// The size in bytes.
     pub size: Option<u64>,
-    /// S3's entity tag, without quotes.
+    /// The entity tag, without quotes.
     pub e_tag: Option<String>,
-    /// The version, where the bucket keeps versions.
+    /// The version ID, in a bucket with versioning.
     pub version_id: Option<String>,
     /// The media type.
     pub content_type: Option<String>,
-    /// Pixels, as shown (after the orientation is applied).
+    /// The width in pixels, after the Exif orientation is applied.
     pub width: Option<u32>,
-    /// Pixels, as shown.
+    /// The height in pixels, after the Exif orientation is applied.
     pub height: Option<u32>,
-    /// What the uploader's file was called.
+    /// The name of the uploaded file.
     pub filename: Option<String>,
-    /// What the uploader wrote to it.
+    /// The caption that the uploader wrote.
     pub caption: Option<String>,
-    /// The uploader's `sub`.
+    /// The `sub` claim of the uploader.
     pub uploaded_by: Option<String>,
 }
 
-impl Kind {
-    /// The event's name on every wire.
+impl EventKind {
+    /// The name of the event in the client protocol.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -65,7 +65,7 @@ impl Kind {
 }
 
 impl FeedEvent {
-    /// The feed whose log it belongs in.
+    /// The feed that the event belongs to.
     #[must_use]
     pub fn feed(&self) -> &FeedId {
         self.key.feed()

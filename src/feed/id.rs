@@ -1,58 +1,59 @@
-//! Feed ids.
+//! Feed identifiers.
 
 use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-/// The longest feed id, in bytes of UTF-8.
+/// The maximum length of a feed ID, in bytes of UTF-8.
 const MAX_BYTES: usize = 64;
 
-/// The name of a feed: a Socket.IO room and a key prefix. Compared byte by byte.
+/// The ID of a feed, which is also the prefix of its object keys. Compared byte by byte, without Unicode
+/// normalization.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct FeedId(Arc<str>);
 
-/// Why a string is no feed id.
+/// Why a string is not a valid feed ID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FeedIdError {
-    /// Nothing between the slashes.
+    /// The ID is empty.
     #[error("feed must have at least 1 byte")]
     Empty,
-    /// Longer than a feed id may be.
+    /// The ID is longer than 64 bytes.
     #[error("feed must have at most {MAX_BYTES} bytes of UTF-8, this one has {0}")]
     TooLong(usize),
-    /// A slash parts the feed from the name in a key.
+    /// The ID contains a slash, which separates the feed from the name in an object key.
     #[error("feed must not contain '/'")]
     Slash,
-    /// U+0000–1F and U+007F–9F.
+    /// The ID contains a control character.
     #[error("feed must not contain control characters (U+0000 to U+001F, U+007F to U+009F)")]
-    Control,
-    /// `*` stands for every feed in a token.
+    ControlCharacter,
+    /// The ID is `*`, which means every feed in a token.
     #[error("feed must not be '*'")]
-    Star,
-    /// Dotted names are the server's own.
+    Wildcard,
+    /// The ID begins with a dot. Such prefixes are reserved for the server.
     #[error("feed must not begin with '.'")]
-    Dot,
+    LeadingDot,
 }
 
 impl FeedId {
-    /// Judges `text` by the rules of a feed id.
+    /// Validates a feed ID.
     ///
     /// # Errors
-    /// Says which rule is broken.
+    /// The first rule that `text` violates.
     pub fn parse(text: &str) -> Result<Self, FeedIdError> {
         match text {
             "" => Err(FeedIdError::Empty),
-            "*" => Err(FeedIdError::Star),
+            "*" => Err(FeedIdError::Wildcard),
             _ if text.len() > MAX_BYTES => Err(FeedIdError::TooLong(text.len())),
             _ if text.contains('/') => Err(FeedIdError::Slash),
-            _ if text.contains(char::is_control) => Err(FeedIdError::Control),
-            _ if text.starts_with('.') => Err(FeedIdError::Dot),
+            _ if text.contains(char::is_control) => Err(FeedIdError::ControlCharacter),
+            _ if text.starts_with('.') => Err(FeedIdError::LeadingDot),
             _ => Ok(Self(text.into())),
         }
     }
 
-    /// The id as it was written.
+    /// The ID as a string.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -89,28 +90,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn feed_ids_are_judged_by_the_contract() {
+    fn feed_ids_are_validated() {
         let long = "é".repeat(32);
-        for good in ["summer", "a b", "Ü", "🏖", "a.b", "a*", "%2F", &long] {
-            assert!(FeedId::parse(good).is_ok(), "{good:?}");
+        for valid in ["summer", "a b", "Ü", "🏖", "a.b", "a*", "%2F", &long] {
+            assert!(FeedId::parse(valid).is_ok(), "{valid:?}");
         }
         let longer = format!("{long}x");
-        for (bad, why) in [
+        for (invalid, expected) in [
             ("", FeedIdError::Empty),
-            ("*", FeedIdError::Star),
+            ("*", FeedIdError::Wildcard),
             (longer.as_str(), FeedIdError::TooLong(65)),
             ("a/b", FeedIdError::Slash),
-            ("a\0", FeedIdError::Control),
-            ("a\u{7f}", FeedIdError::Control),
-            ("a\u{9f}", FeedIdError::Control),
-            (".hidden", FeedIdError::Dot),
+            ("a\0", FeedIdError::ControlCharacter),
+            ("a\u{7f}", FeedIdError::ControlCharacter),
+            ("a\u{9f}", FeedIdError::ControlCharacter),
+            (".hidden", FeedIdError::LeadingDot),
         ] {
-            assert_eq!(FeedId::parse(bad), Err(why), "{bad:?}");
+            assert_eq!(FeedId::parse(invalid), Err(expected), "{invalid:?}");
         }
     }
 
     #[test]
-    fn feed_ids_are_not_normalised() {
+    fn feed_ids_are_not_normalized() {
         assert_ne!(FeedId::parse("é"), FeedId::parse("e\u{301}"));
     }
 }

@@ -4,106 +4,106 @@ use std::{fmt, sync::Arc};
 
 use super::{FeedId, FeedIdError};
 
-/// S3's own limit on a key, in bytes of UTF-8.
+/// The limit of S3 for a key, in bytes of UTF-8.
 const MAX_BYTES: usize = 1024;
 
-/// What every key of this deployment begins with: empty, or ending in `/`.
+/// The common prefix of all keys of a deployment: empty, or ending in `/`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct KeyPrefix(Arc<str>);
 
-/// Why a string can't be the prefix of keys.
+/// Why a string is not a valid key prefix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyPrefixError {
-    /// Without the slash, `a` would also hold the keys of `ab`.
+    /// The prefix does not end in a slash: `a` would match the keys of `ab`, too.
     #[error("must be empty or end in '/'")]
-    NoSlash,
-    /// Empty, `.` and `..` segments don't survive the way through URLs.
+    MissingTrailingSlash,
+    /// A segment is empty, `.` or `..`: URL normalization would change the key.
     #[error("must not have an empty, '.' or '..' segment")]
-    Segment,
-    /// Little of a key's 1,024 bytes would be left for the feed and the name.
+    InvalidSegment,
+    /// The prefix leaves too few of the 1,024 bytes of a key for the feed and the name.
     #[error("must have at most 512 bytes")]
     TooLong,
 }
 
-/// The key of a photo, parted into feed and name.
+/// The object key of a photo, split into prefix, feed and name.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey {
     full: Arc<str>,
     feed: FeedId,
-    name_at: usize,
+    name_start: usize,
 }
 
-/// Why a string is no key of a photo.
+/// Why a string is not the key of a photo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// Some other part of the bucket.
+    /// The key is outside the prefix of this deployment.
     #[error("key does not begin with the prefix of this deployment")]
     OtherPrefix,
-    /// No `/` after the feed.
-    #[error("key has no feed and name")]
-    NoName,
-    /// The part that should be a feed is none.
+    /// There is no `/` after the feed.
+    #[error("key has no '/' between feed and name")]
+    MissingName,
+    /// The part before the first `/` is not a valid feed ID.
     #[error(transparent)]
     Feed(#[from] FeedIdError),
-    /// An empty, `.` or `..` segment, a trailing slash among them.
+    /// A segment of the name is empty (also after a trailing slash), `.` or `..`.
     #[error("name must not have an empty, '.' or '..' segment")]
-    Segment,
-    /// Longer than S3 allows.
+    InvalidSegment,
+    /// The key is longer than S3 allows.
     #[error("key must have at most {MAX_BYTES} bytes, this one has {0}")]
     TooLong(usize),
 }
 
 impl KeyPrefix {
-    /// Judges `text` as a prefix.
+    /// Validates a key prefix.
     ///
     /// # Errors
-    /// Says which rule is broken.
+    /// The rule that `text` violates.
     pub fn parse(text: &str) -> Result<Self, KeyPrefixError> {
         match text.strip_suffix('/') {
             None if text.is_empty() => Ok(Self::default()),
-            None => Err(KeyPrefixError::NoSlash),
+            None => Err(KeyPrefixError::MissingTrailingSlash),
             Some(_) if text.len() > 512 => Err(KeyPrefixError::TooLong),
-            Some(body) if body.split('/').any(is_bad_segment) => Err(KeyPrefixError::Segment),
+            Some(body) if body.split('/').any(is_invalid_segment) => Err(KeyPrefixError::InvalidSegment),
             Some(_) => Ok(Self(text.into())),
         }
     }
 
-    /// The prefix as text.
+    /// The prefix as a string.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What the keys of `feed` begin with.
+    /// The common prefix of the keys of `feed`.
     #[must_use]
-    pub fn of_feed(&self, feed: &FeedId) -> String {
+    pub fn feed_prefix(&self, feed: &FeedId) -> String {
         format!("{}{feed}/", self.0)
     }
 }
 
 impl ObjectKey {
-    /// The key of `name` in `feed`.
+    /// Builds the key of `name` in `feed`.
     ///
     /// # Errors
-    /// When the name or the length can't be a photo's.
+    /// When the name is invalid or the key is too long.
     pub fn build(prefix: &KeyPrefix, feed: &FeedId, name: &str) -> Result<Self, KeyError> {
-        if name.split('/').any(is_bad_segment) {
-            return Err(KeyError::Segment);
+        if name.split('/').any(is_invalid_segment) {
+            return Err(KeyError::InvalidSegment);
         }
         let full = format!("{}{feed}/{name}", prefix.0);
         if full.len() > MAX_BYTES {
             return Err(KeyError::TooLong(full.len()));
         }
-        Ok(Self { name_at: full.len() - name.len(), full: full.into(), feed: feed.clone() })
+        Ok(Self { name_start: full.len() - name.len(), full: full.into(), feed: feed.clone() })
     }
 
-    /// Parts a key that S3 named. The key is taken as it is, nothing is decoded.
+    /// Splits a key. The key is used verbatim: nothing is decoded.
     ///
     /// # Errors
-    /// When it is none that this deployment announces.
+    /// When it is not the key of a photo of this deployment.
     pub fn parse(prefix: &KeyPrefix, key: &str) -> Result<Self, KeyError> {
         let rest = key.strip_prefix(&*prefix.0).ok_or(KeyError::OtherPrefix)?;
-        let (feed, name) = rest.split_once('/').ok_or(KeyError::NoName)?;
+        let (feed, name) = rest.split_once('/').ok_or(KeyError::MissingName)?;
         Self::build(prefix, &FeedId::parse(feed)?, name)
     }
 
@@ -119,16 +119,16 @@ impl ObjectKey {
         &self.feed
     }
 
-    /// Everything before the feed.
+    /// The part before the feed.
     #[must_use]
     pub fn prefix(&self) -> &str {
-        &self.full[..self.name_at - self.feed.as_str().len() - 1]
+        &self.full[..self.name_start - self.feed.as_str().len() - 1]
     }
 
-    /// Everything after the feed's slash.
+    /// The part after the feed and its slash.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.full[self.name_at..]
+        &self.full[self.name_start..]
     }
 }
 
@@ -144,7 +144,7 @@ impl fmt::Debug for ObjectKey {
     }
 }
 
-fn is_bad_segment(segment: &str) -> bool {
+fn is_invalid_segment(segment: &str) -> bool {
     matches!(segment, "" | "." | "..")
 }
 
@@ -155,44 +155,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_outside_the_rules_are_refused() {
+    fn keys_that_are_not_of_a_photo_are_rejected() {
         let prefix = KeyPrefix::parse("app/").unwrap();
-        for (key, why) in [
+        for (key, expected) in [
             ("other/summer/a.jpg", KeyError::OtherPrefix),
-            ("app/summer", KeyError::NoName),
-            ("app/summer/", KeyError::Segment),
-            ("app/summer/a/", KeyError::Segment),
-            ("app/summer//a", KeyError::Segment),
-            ("app/summer/../a", KeyError::Segment),
-            ("app/summer/./a", KeyError::Segment),
+            ("app/summer", KeyError::MissingName),
+            ("app/summer/", KeyError::InvalidSegment),
+            ("app/summer/a/", KeyError::InvalidSegment),
+            ("app/summer//a", KeyError::InvalidSegment),
+            ("app/summer/../a", KeyError::InvalidSegment),
+            ("app/summer/./a", KeyError::InvalidSegment),
             ("app//a.jpg", KeyError::Feed(FeedIdError::Empty)),
-            ("app/.photoshare/quarantine/a", KeyError::Feed(FeedIdError::Dot)),
+            ("app/.photoshare/quarantine/a", KeyError::Feed(FeedIdError::LeadingDot)),
         ] {
-            assert_eq!(ObjectKey::parse(&prefix, key), Err(why), "{key}");
+            assert_eq!(ObjectKey::parse(&prefix, key), Err(expected), "{key}");
         }
         let long = format!("app/summer/{}", "x".repeat(1014));
         assert_eq!(ObjectKey::parse(&prefix, &long), Err(KeyError::TooLong(1025)));
     }
 
     #[test]
-    fn a_name_may_hold_slashes() {
+    fn a_name_may_contain_slashes() {
         let key = ObjectKey::parse(&KeyPrefix::default(), "summer/2026/a.jpg").unwrap();
         assert_eq!((key.feed().as_str(), key.name()), ("summer", "2026/a.jpg"));
     }
 
     #[test]
     fn prefixes_end_in_a_slash() {
-        for good in ["", "app/", "a/b/"] {
-            assert!(KeyPrefix::parse(good).is_ok(), "{good}");
+        for valid in ["", "app/", "a/b/"] {
+            assert!(KeyPrefix::parse(valid).is_ok(), "{valid}");
         }
-        for bad in ["app", "/", "a//", "../", "/a/"] {
-            assert!(KeyPrefix::parse(bad).is_err(), "{bad}");
+        for invalid in ["app", "/", "a//", "../", "/a/"] {
+            assert!(KeyPrefix::parse(invalid).is_err(), "{invalid}");
         }
     }
 
     proptest! {
         #[test]
-        fn what_is_built_parses_to_the_same(feed in "[^/\\p{Cc}.*][^/\\p{Cc}]{0,12}", name in "[^/.]{1,40}(/[^/.]{1,20})?") {
+        fn a_built_key_parses_to_the_same_key(feed in "[^/\\p{Cc}.*][^/\\p{Cc}]{0,12}", name in "[^/.]{1,40}(/[^/.]{1,20})?") {
             let prefix = KeyPrefix::parse("p/").unwrap();
             let feed = FeedId::parse(&feed).unwrap();
             let key = ObjectKey::build(&prefix, &feed, &name).unwrap();

@@ -1,15 +1,15 @@
-//! The words that everything else is said in: feeds, keys, events and positions. Pure.
+//! The types of the domain: feeds, object keys, events and cursors. Pure: no I/O, no clock.
 
 mod cursor;
 mod event;
 mod id;
 mod key;
-mod name;
+mod object_name;
 mod sequencer;
 
 pub use cursor::{Cursor, CursorError, Epoch, Tag};
-pub use event::{FeedEvent, Kind, Photo};
+pub use event::{EventKind, FeedEvent, Photo};
 pub use id::{FeedId, FeedIdError};
 pub use key::{KeyError, KeyPrefix, KeyPrefixError, ObjectKey};
-pub use name::{NameSecret, issue_name, issued_size, name_fits};
+pub use object_name::{NameSecret, issue_name, name_matches_type, verify_issued_name};
 pub use sequencer::{Sequencer, SequencerError};

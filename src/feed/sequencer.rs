@@ -1,4 +1,4 @@
-//! S3's order of the events of one key.
+//! The sequencer of S3 events, which orders the events of one key.
 //!
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html>
 
@@ -6,37 +6,38 @@ use std::{cmp::Ordering, fmt};
 
 use serde::{Deserialize, Serialize};
 
-/// A hexadecimal string that orders the events of **one key**; of two keys it says nothing.
+/// A hexadecimal string that orders the events of **one key**. Sequencers of different keys are not
+/// comparable.
 ///
-/// Lengths differ (16 and 18 digits are seen, the long ones led by zeros), and so does case. They
-/// are ordered in upper case, without leading zeros, the shorter padded with zeros on the right.
+/// Length and case vary: S3 sends 16 digits, or 18 digits with leading zeros. The comparison therefore
+/// ignores case and leading zeros, and pads the shorter string with zeros on the right.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Sequencer(String);
 
-/// Not a sequencer of S3's.
+/// A string that is not a sequencer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("sequencer must be 1 to 64 hexadecimal digits")]
 pub struct SequencerError;
 
 impl Sequencer {
-    /// Takes what S3 sent.
+    /// Validates a sequencer.
     ///
     /// # Errors
-    /// When it is not hexadecimal.
+    /// When `text` is not 1 to 64 hexadecimal digits.
     pub fn parse(text: &str) -> Result<Self, SequencerError> {
-        let hex = (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
-        if hex { Ok(Self(text.into())) } else { Err(SequencerError) }
+        let is_valid = (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
+        if is_valid { Ok(Self(text.into())) } else { Err(SequencerError) }
     }
 
-    /// As S3 wrote it.
+    /// The sequencer verbatim, as S3 sent it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// A text that compares, byte by byte, as the sequencer does: upper case, no leading zeros and
-    /// no trailing ones (which is the same as padding the shorter on the right).
+    /// A string whose byte order is the order of sequencers: upper case, without leading and trailing
+    /// zeros. Trimming trailing zeros is equivalent to padding the shorter string on the right.
     #[must_use]
     pub fn sort_key(&self) -> String {
         self.0.trim_matches('0').to_ascii_uppercase()
@@ -88,12 +89,12 @@ mod tests {
 
     use super::*;
 
-    fn order(a: &str, b: &str) -> Ordering {
+    fn compare(a: &str, b: &str) -> Ordering {
         Sequencer::parse(a).unwrap().cmp(&Sequencer::parse(b).unwrap())
     }
 
     #[test]
-    fn trap_7_sequencers_of_16_and_18_digits_and_mixed_case() {
+    fn sequencers_of_16_and_18_digits_and_mixed_case_are_ordered() {
         for (a, b, expected) in [
             ("0055AED6DCD90281E5", "0055AED6DCD90281E6", Ordering::Less),
             ("0055AED6DCD90281E5", "55AED6DCD90281E5", Ordering::Equal),
@@ -103,24 +104,24 @@ mod tests {
             ("61", "6100", Ordering::Equal),
             ("62", "6100", Ordering::Greater),
         ] {
-            assert_eq!(order(a, b), expected, "{a} and {b}");
-            assert_eq!(order(b, a), expected.reverse(), "{b} and {a}");
+            assert_eq!(compare(a, b), expected, "{a} and {b}");
+            assert_eq!(compare(b, a), expected.reverse(), "{b} and {a}");
         }
     }
 
     #[test]
-    fn other_texts_are_refused() {
-        for bad in ["", "xyz", "0x1", " 1", &"1".repeat(65)] {
-            assert!(Sequencer::parse(bad).is_err(), "{bad:?}");
+    fn other_strings_are_rejected() {
+        for invalid in ["", "xyz", "0x1", " 1", &"1".repeat(65)] {
+            assert!(Sequencer::parse(invalid).is_err(), "{invalid:?}");
         }
     }
 
     proptest! {
         #[test]
         fn the_order_is_total(a in "[0-9a-fA-F]{1,18}", b in "[0-9a-fA-F]{1,18}", c in "[0-9a-fA-F]{1,18}") {
-            prop_assert_eq!(order(&a, &b), order(&b, &a).reverse());
-            if order(&a, &b).is_le() && order(&b, &c).is_le() {
-                prop_assert!(order(&a, &c).is_le());
+            prop_assert_eq!(compare(&a, &b), compare(&b, &a).reverse());
+            if compare(&a, &b).is_le() && compare(&b, &c).is_le() {
+                prop_assert!(compare(&a, &c).is_le());
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Who may call from a page of another origin.
+//! Cross-origin resource sharing (CORS).
 
 use std::{str::FromStr, time::Duration};
 
@@ -12,34 +12,34 @@ use axum::{
 use tower::ServiceExt;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-/// Origins, exact or with a first label of `*`.
+/// The allowed origins: exact ones, subdomain wildcards (`https://*.example.com`) or `*`.
 #[derive(Debug, Clone, Default)]
-pub struct AllowedOrigins(Vec<Pattern>);
+pub struct AllowedOrigins(Vec<OriginPattern>);
 
 #[derive(Debug, Clone)]
-enum Pattern {
+enum OriginPattern {
     Any,
     Exact(String),
-    /// What stands around the star.
-    Under {
+    /// The text before and after the `*`.
+    Subdomains {
         scheme: String,
         domain: String,
     },
 }
 
-/// Not an origin.
+/// The text is not an origin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no origin: use https://app.example.com, https://*.example.com or *")]
+#[error("{0:?} is not a valid origin: use https://app.example.com, https://*.example.com or *")]
 pub struct OriginError(String);
 
 impl AllowedOrigins {
-    /// Whether a page of `origin` may call.
+    /// Whether a page of `origin` may call the API.
     #[must_use]
-    pub fn allow(&self, origin: &str) -> bool {
+    pub fn allows(&self, origin: &str) -> bool {
         self.0.iter().any(|pattern| match pattern {
-            Pattern::Any => true,
-            Pattern::Exact(exact) => exact == origin,
-            Pattern::Under { scheme, domain } => {
+            OriginPattern::Any => true,
+            OriginPattern::Exact(exact) => exact == origin,
+            OriginPattern::Subdomains { scheme, domain } => {
                 let host = origin.strip_prefix(scheme.as_str());
                 host.and_then(|host| host.strip_suffix(domain.as_str()))
                     .is_some_and(|label| !label.is_empty() && !label.contains(['/', ':', '@']))
@@ -53,40 +53,44 @@ impl FromStr for AllowedOrigins {
 
     fn from_str(text: &str) -> Result<Self, OriginError> {
         let origins = text.split(',').map(str::trim).filter(|origin| !origin.is_empty());
-        origins.map(pattern).collect::<Result<_, _>>().map(Self)
+        origins.map(parse_pattern).collect::<Result<_, _>>().map(Self)
     }
 }
 
-fn pattern(origin: &str) -> Result<Pattern, OriginError> {
-    let bad = || OriginError(origin.to_owned());
-    // As browsers send it.
+fn parse_pattern(origin: &str) -> Result<OriginPattern, OriginError> {
+    let invalid = || OriginError(origin.to_owned());
+    // Browsers send origins in lower case.
     let origin = origin.to_ascii_lowercase();
     if origin == "*" {
-        return Ok(Pattern::Any);
+        return Ok(OriginPattern::Any);
     }
-    let (scheme, host) = origin.split_once("://").ok_or_else(bad)?;
+    let (scheme, host) = origin.split_once("://").ok_or_else(invalid)?;
     if scheme.is_empty() || host.is_empty() || host.contains(['/', '?', '#', '@']) {
-        return Err(bad());
+        return Err(invalid());
     }
     match host.strip_prefix('*') {
         Some(domain) if domain.starts_with('.') && !domain.contains('*') => {
-            Ok(Pattern::Under { scheme: format!("{scheme}://"), domain: domain.into() })
+            Ok(OriginPattern::Subdomains { scheme: format!("{scheme}://"), domain: domain.into() })
         }
-        None if !host.contains('*') => Ok(Pattern::Exact(origin)),
-        _ => Err(bad()),
+        None if !host.contains('*') => Ok(OriginPattern::Exact(origin)),
+        _ => Err(invalid()),
     }
 }
 
-/// `router` with CORS, for the API and for Socket.IO's polling. The layer answers every OPTIONS itself:
-/// one that no browser sent to ask for leave goes past it.
-pub(super) fn around(router: Router, origins: &AllowedOrigins) -> Router {
-    let bare = router.clone();
-    router.layer(layer(origins)).layer(from_fn_with_state(bare, only_preflights))
+/// Adds CORS to `router`, for the API and for Socket.IO's polling. The CORS layer responds to every OPTIONS
+/// request itself, so OPTIONS requests that are not preflights bypass it.
+pub(super) fn with_cors(router: Router, origins: &AllowedOrigins) -> Router {
+    let without_cors = router.clone();
+    router.layer(cors_layer(origins)).layer(from_fn_with_state(without_cors, bypass_unless_preflight))
 }
 
-async fn only_preflights(State(bare): State<Router>, request: Request, next: Next) -> Response {
+async fn bypass_unless_preflight(
+    State(without_cors): State<Router>,
+    request: Request,
+    next: Next,
+) -> Response {
     if request.method() == Method::OPTIONS && !is_preflight(request.headers()) {
-        return bare.oneshot(request).await.into_response();
+        return without_cors.oneshot(request).await.into_response();
     }
     next.run(request).await
 }
@@ -96,12 +100,12 @@ fn is_preflight(headers: &HeaderMap) -> bool {
     headers.contains_key(header::ORIGIN) && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-fn layer(origins: &AllowedOrigins) -> CorsLayer {
+fn cors_layer(origins: &AllowedOrigins) -> CorsLayer {
     let origins = origins.clone();
-    let allowed =
-        move |origin: &HeaderValue, _: &Parts| origin.to_str().is_ok_and(|origin| origins.allow(origin));
+    let is_allowed =
+        move |origin: &HeaderValue, _: &Parts| origin.to_str().is_ok_and(|origin| origins.allows(origin));
     CorsLayer::new()
-        .allow_origin(AllowOrigin::predicate(allowed))
+        .allow_origin(AllowOrigin::predicate(is_allowed))
         .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers(tower_http::cors::AllowHeaders::mirror_request())
         .expose_headers([header::ETAG, header::RETRY_AFTER, HeaderName::from_static("x-request-id")])
@@ -113,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origins_are_exact_or_under_a_star() {
+    fn origins_match_exactly_or_as_subdomains_of_a_wildcard() {
         let origins = "https://app.example.com, https://*.example.org, https://*.Example.NET";
         let origins: AllowedOrigins = origins.parse().unwrap();
         for (origin, allowed) in [
@@ -125,7 +129,7 @@ mod tests {
             ("https://evil.net/.example.org", false),
             ("https://a.example.net", true),
         ] {
-            assert_eq!(origins.allow(origin), allowed, "{origin}");
+            assert_eq!(origins.allows(origin), allowed, "{origin}");
         }
         for bad in ["app.example.com", "https://", "https://*", "https://a.*.com", "https://a/b"] {
             assert!(bad.parse::<AllowedOrigins>().is_err(), "{bad}");

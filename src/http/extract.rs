@@ -1,4 +1,4 @@
-//! What handlers take from a request, with refusals that name the field.
+//! Extractors. Their rejections are problems that name the invalid field.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -14,121 +14,123 @@ use axum::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{Context, MAX_BODY, refuse};
+use super::{AppState, MAX_BODY_BYTES, error};
 use crate::{
     auth::{Access, Right},
-    bucket::Base,
+    bucket::BucketUrl,
     feed::FeedId,
     limit,
     listener::Peer,
-    wire::{Problem, ProblemKind},
+    protocol::{Problem, ProblemKind},
 };
 
-/// The end of the path that renews an upload. Names may hold slashes, so that it is of one route with
-/// the upload itself.
-pub(super) const RENEW: &str = "/renew";
+/// Path suffix of an upload's renewal. Upload names may contain slashes, so the router can't distinguish
+/// the upload from its renewal: both share one route.
+pub(super) const RENEW_SUFFIX: &str = "/renew";
 
-/// The feed in the path, and what the caller may do.
-pub(super) struct Caller {
+/// The feed in the path and its authenticated caller. Extracting it counts one request against the rate
+/// limit.
+pub(super) struct FeedCaller {
     pub(super) feed: FeedId,
     pub(super) access: Access,
-    /// Where the URLs that it gets shall point.
-    pub(super) base: Base,
-    /// Whose allowance it uses.
-    pub(super) identity: limit::Caller,
+    /// Base of the signed URLs that the caller receives.
+    pub(super) bucket_url: BucketUrl,
+    /// Key of the caller's rate limits.
+    pub(super) rate_limit_key: limit::RateLimitKey,
 }
 
-/// A caller whose request counts as the uploads that it asks for, which its handler counts.
-pub(super) struct Uploader(pub(super) Caller);
+/// A [`FeedCaller`] that is not rate limited yet: the handler counts the uploads in the body.
+pub(super) struct BatchUploader(pub(super) FeedCaller);
 
-/// A caller whose request counts as one upload.
-pub(super) struct UploaderOfOne(pub(super) Caller);
+/// A [`FeedCaller`] whose request counts as one upload.
+pub(super) struct Uploader(pub(super) FeedCaller);
 
-/// The rest of the path: the name of a photo.
-pub(super) struct Name(pub(super) String);
+/// The photo name at the end of the path.
+pub(super) struct PhotoName(pub(super) String);
 
-/// The name of an upload, in a path to itself.
+/// The upload name in the path of an upload; rejects the path of a renewal.
 pub(super) struct UploadName(pub(super) String);
 
-/// The name of an upload, in the path to its renewal.
-pub(super) struct Renewal(pub(super) String);
+/// The upload name in the path of a renewal; rejects the path of an upload.
+pub(super) struct RenewedUploadName(pub(super) String);
 
-/// S3's name for an upload in parts.
+/// The id of an S3 multipart upload in the path.
 pub(super) struct UploadId(pub(super) String);
 
-/// The part in the path, as it stands there.
-pub(super) struct PartNumber(pub(super) String);
+/// The part number in the path, as unparsed text.
+pub(super) struct PartNumberText(pub(super) String);
 
-/// The query, read into `T`.
-pub(super) struct Params<T>(pub(super) T);
+/// The query string, deserialized into `T`.
+pub(super) struct QueryParams<T>(pub(super) T);
 
-/// The body, as JSON.
-pub(super) struct Json(pub(super) serde_json::Value);
+/// The request body as JSON.
+pub(super) struct JsonBody(pub(super) serde_json::Value);
 
-/// The body, as JSON, where there is one.
-pub(super) struct MaybeJson(pub(super) Option<Json>);
+/// The request body as JSON; `None` if it is empty.
+pub(super) struct OptionalJsonBody(pub(super) Option<JsonBody>);
 
-impl Caller {
-    /// Whether the caller has `right` on the feed.
-    pub(super) fn check(&self, right: Right) -> Result<(), Problem> {
+impl FeedCaller {
+    /// Requires that the caller has `right` on the feed.
+    pub(super) fn require(&self, right: Right) -> Result<(), Problem> {
         Ok(self.access.check(&self.feed, right)?)
     }
 
-    /// Who is recorded as the uploader.
-    pub(super) fn uploader(&self, context: &Context) -> Option<&str> {
-        self.access.subject.as_deref().filter(|_| context.uploads.record_uploader)
+    /// The subject to store as the photo's uploader, if the server is configured to.
+    pub(super) fn recorded_uploader(&self, state: &AppState) -> Option<&str> {
+        self.access.subject.as_deref().filter(|_| state.upload_rules.record_uploader)
     }
 
-    /// Who calls, not counted yet. One who is not let in is counted by address, so that guessing is slow.
-    async fn read(parts: &mut Parts, context: &Context) -> Result<Self, Problem> {
-        let feed = FeedId::parse(&segment(parts, "feed").await?)?;
-        let address = context.limiter.address(parts.extensions.get::<Peer>(), &parts.headers);
-        let access = match context.gate.admit(token(parts).as_deref()).await {
+    /// Authenticates the caller without counting the request. A failed attempt counts against the client's
+    /// address, which slows down guessing.
+    async fn authenticate(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let feed = FeedId::parse(&path_param(parts, "feed").await?)?;
+        let address = state.limiter.client_address(parts.extensions.get::<Peer>(), &parts.headers);
+        let access = match state.authenticator.authenticate(bearer_token(parts).as_deref()).await {
             Ok(access) => access,
             Err(error) => {
-                context.limiter.request(&limit::Caller::Address(address))?;
+                state.limiter.check_request(&limit::RateLimitKey::Address(address))?;
                 return Err(error.into());
             }
         };
         let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let identity = limit::Caller::of(&access, address);
-        Ok(Self { feed, access, base: context.url_base.for_host(host), identity })
+        let rate_limit_key = limit::RateLimitKey::for_caller(&access, address);
+        Ok(Self { feed, access, bucket_url: state.url_base.for_host(host), rate_limit_key })
     }
 }
 
-impl FromRequestParts<Arc<Context>> for Caller {
+impl FromRequestParts<Arc<AppState>> for FeedCaller {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, context: &Arc<Context>) -> Result<Self, Problem> {
-        let caller = Self::read(parts, context).await?;
-        context.limiter.request(&caller.identity)?;
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Problem> {
+        let caller = Self::authenticate(parts, state).await?;
+        state.limiter.check_request(&caller.rate_limit_key)?;
         Ok(caller)
     }
 }
 
-impl FromRequestParts<Arc<Context>> for Uploader {
+impl FromRequestParts<Arc<AppState>> for BatchUploader {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, context: &Arc<Context>) -> Result<Self, Problem> {
-        Caller::read(parts, context).await.map(Self)
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Problem> {
+        FeedCaller::authenticate(parts, state).await.map(Self)
     }
 }
 
-impl FromRequestParts<Arc<Context>> for UploaderOfOne {
+impl FromRequestParts<Arc<AppState>> for Uploader {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, context: &Arc<Context>) -> Result<Self, Problem> {
-        let caller = Caller::read(parts, context).await?;
-        context.limiter.grants(&caller.identity, 1)?;
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Problem> {
+        let caller = FeedCaller::authenticate(parts, state).await?;
+        state.limiter.check_grants(&caller.rate_limit_key, 1)?;
         Ok(Self(caller))
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for Name {
+impl<S: Sync> FromRequestParts<S> for PhotoName {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        segment(parts, "name").await.map(Self)
+        path_param(parts, "name").await.map(Self)
     }
 }
 
@@ -136,19 +138,25 @@ impl<S: Sync> FromRequestParts<S> for UploadName {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
-        let Name(name) = Name::from_request_parts(parts, state).await.map_err(Problem::into_response)?;
-        if name.ends_with(RENEW) { Err(refuse::not_for_upload(parts, &name)) } else { Ok(Self(name)) }
+        let PhotoName(name) =
+            PhotoName::from_request_parts(parts, state).await.map_err(Problem::into_response)?;
+        if name.ends_with(RENEW_SUFFIX) {
+            Err(error::upload_method_response(parts, &name))
+        } else {
+            Ok(Self(name))
+        }
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for Renewal {
+impl<S: Sync> FromRequestParts<S> for RenewedUploadName {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
-        let Name(name) = Name::from_request_parts(parts, state).await.map_err(Problem::into_response)?;
-        match name.strip_suffix(RENEW) {
+        let PhotoName(name) =
+            PhotoName::from_request_parts(parts, state).await.map_err(Problem::into_response)?;
+        match name.strip_suffix(RENEW_SUFFIX) {
             Some(name) => Ok(Self(name.to_owned())),
-            None => Err(refuse::not_for_upload(parts, &name)),
+            None => Err(error::upload_method_response(parts, &name)),
         }
     }
 }
@@ -157,19 +165,19 @@ impl<S: Sync> FromRequestParts<S> for UploadId {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        segment(parts, "uploadId").await.map(Self)
+        path_param(parts, "uploadId").await.map(Self)
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for PartNumber {
+impl<S: Sync> FromRequestParts<S> for PartNumberText {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        segment(parts, "partNumber").await.map(Self)
+        path_param(parts, "partNumber").await.map(Self)
     }
 }
 
-impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
+impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for QueryParams<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
@@ -182,60 +190,60 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
     }
 }
 
-impl<S: Send + Sync> FromRequest<S> for Json {
+impl<S: Send + Sync> FromRequest<S> for JsonBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let body = Bytes::from_request(request, state).await.map_err(|error| unread(&error))?;
-        json(&body)
+        let body = Bytes::from_request(request, state).await.map_err(|rejection| body_problem(&rejection))?;
+        parse_json(&body)
     }
 }
 
-impl<S: Send + Sync> FromRequest<S> for MaybeJson {
+impl<S: Send + Sync> FromRequest<S> for OptionalJsonBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let body = Bytes::from_request(request, state).await.map_err(|error| unread(&error))?;
-        if body.is_empty() { Ok(Self(None)) } else { json(&body).map(|json| Self(Some(json))) }
+        let body = Bytes::from_request(request, state).await.map_err(|rejection| body_problem(&rejection))?;
+        if body.is_empty() { Ok(Self(None)) } else { parse_json(&body).map(|json| Self(Some(json))) }
     }
 }
 
-fn json(body: &[u8]) -> Result<Json, Problem> {
-    serde_json::from_slice(body).map(Json).map_err(|error| {
+fn parse_json(body: &[u8]) -> Result<JsonBody, Problem> {
+    serde_json::from_slice(body).map(JsonBody).map_err(|error| {
         let detail = format!("the body is not JSON (line {}, column {})", error.line(), error.column());
         Problem::new(ProblemKind::InvalidBody, detail)
     })
 }
 
-fn unread(error: &BytesRejection) -> Problem {
-    if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        Problem::new(ProblemKind::TooLarge, format!("the body may have at most {MAX_BODY} bytes"))
+fn body_problem(rejection: &BytesRejection) -> Problem {
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        Problem::new(ProblemKind::TooLarge, format!("the body must be at most {MAX_BODY_BYTES} bytes"))
     } else {
-        Problem::new(ProblemKind::InvalidBody, "the body could not be read")
+        Problem::new(ProblemKind::InvalidBody, "failed to read the request body")
     }
 }
 
-/// A percent-decoded part of the path.
-async fn segment(parts: &mut Parts, name: &'static str) -> Result<String, Problem> {
+/// The percent-decoded path parameter `name`.
+async fn path_param(parts: &mut Parts, name: &'static str) -> Result<String, Problem> {
     let path = Path::<HashMap<String, String>>::from_request_parts(parts, &()).await;
-    let Path(mut segments) = path.map_err(|rejection| undecoded(&rejection, name))?;
-    segments.remove(name).ok_or_else(|| Problem::new(wrong(name), format!("{name} is missing")))
+    let Path(mut params) = path.map_err(|rejection| path_problem(&rejection, name))?;
+    params.remove(name).ok_or_else(|| Problem::new(problem_kind_of(name), format!("{name} is missing")))
 }
 
-/// A path is decoded as a whole: the part that is no UTF-8 may be another than the one `wanted`.
-fn undecoded(rejection: &PathRejection, wanted: &str) -> Problem {
+/// The path is decoded as a whole: the parameter that is not UTF-8 may be another than the `requested` one.
+fn path_problem(rejection: &PathRejection, requested: &str) -> Problem {
     let name = match rejection {
         PathRejection::FailedToDeserializePathParams(error) => match error.kind() {
             ErrorKind::InvalidUtf8InPathParam { key } => key,
-            _ => wanted,
+            _ => requested,
         },
-        _ => wanted,
+        _ => requested,
     };
-    Problem::new(wrong(name), format!("{name} must be percent-encoded UTF-8"))
+    Problem::new(problem_kind_of(name), format!("{name} must be percent-encoded UTF-8"))
 }
 
-/// What the part of the path with this name is, where it is wrong.
-fn wrong(name: &str) -> ProblemKind {
+/// The problem that an invalid path parameter `name` causes.
+fn problem_kind_of(name: &str) -> ProblemKind {
     match name {
         "feed" => ProblemKind::InvalidFeed,
         "name" => ProblemKind::InvalidKey,
@@ -243,8 +251,9 @@ fn wrong(name: &str) -> ProblemKind {
     }
 }
 
-/// The bearer token; in the query for those who can't set headers.
-pub(super) fn token(parts: &Parts) -> Option<String> {
+/// The bearer token of the Authorization header, or the query parameter `token` for clients that can't set
+/// headers.
+pub(super) fn bearer_token(parts: &Parts) -> Option<String> {
     let header = parts.headers.get(header::AUTHORIZATION).and_then(|header| header.to_str().ok());
     let bearer = header.and_then(|header| {
         let (scheme, token) = header.split_once(' ')?;

@@ -1,17 +1,17 @@
-//! HTTP: the router, its handlers, and the refusals of everything that it does not know.
+//! The HTTP API: router, handlers, middleware and error responses.
 
-mod api;
-mod asked;
-mod bucket;
+mod api_docs;
 mod cors;
+mod demo_page;
+mod embedded_s3;
+mod error;
 mod extract;
+mod health;
 mod multipart;
-mod ops;
-mod origin;
-mod page;
+mod origin_guard;
 mod photos;
-mod refuse;
 mod sse;
+mod upload_request;
 mod uploads;
 
 use std::sync::Arc;
@@ -33,119 +33,119 @@ use tower_http::{
 };
 
 use crate::{
-    auth::Gate,
+    auth::Authenticator,
     feed::NameSecret,
     hub::Hub,
     limit::Limiter,
     listener::Peer,
     log::Presence,
-    wire::{Showcase, UrlBase},
+    protocol::{EventEncoder, UrlBase},
 };
 
-pub use bucket::embedded_bucket;
 pub use cors::{AllowedOrigins, OriginError};
-pub use ops::{Part, Readiness};
-pub use origin::socket_io;
+pub use embedded_s3::embedded_s3_router;
+pub use health::{Readiness, ReadinessCheck};
+pub use origin_guard::socketio_router;
 
-/// The longest request body under `/v1`, in bytes: a hundred files described at length with every byte
-/// escaped, or ten thousand parts.
-const MAX_BODY: usize = 1024 * 1024;
+/// Maximum size of a request body under `/v1`, in bytes. Fits a batch of 100 files with the longest
+/// captions, every byte escaped, and a list of 10,000 parts.
+const MAX_BODY_BYTES: usize = 1024 * 1024;
 
-/// What the handlers work with.
-pub struct Context {
-    /// Lets people in.
-    pub gate: Arc<Gate>,
-    /// Says when it is too often.
+/// State shared by all handlers.
+pub struct AppState {
+    /// Verifies access tokens.
+    pub authenticator: Arc<Authenticator>,
+    /// Rate limits and the connection limit.
     pub limiter: Arc<Limiter>,
-    /// Tells them what happens.
+    /// Delivers feed events to the subscribers of this process.
     pub hub: Arc<Hub>,
-    /// Knows who watches in other processes.
+    /// Counts the subscribers of other processes.
     pub presence: Arc<dyn Presence>,
-    /// Shows it to them.
-    pub showcase: Arc<Showcase>,
-    /// Where signed URLs point.
+    /// Encodes feed events for clients.
+    pub event_encoder: Arc<EventEncoder>,
+    /// Selects the host of signed URLs.
     pub url_base: UrlBase,
-    /// What may be uploaded.
-    pub uploads: UploadRules,
-    /// Marks the names that we issue.
-    pub name_secret: NameSecret,
-    /// Whether the parts behind the server are there.
+    /// Limits on uploads.
+    pub upload_rules: UploadRules,
+    /// Key that seals issued upload names.
+    pub upload_name_secret: NameSecret,
+    /// Readiness of this process.
     pub readiness: Arc<Readiness>,
-    /// What is counted.
+    /// Renders the Prometheus metrics.
     pub metrics: PrometheusHandle,
-    /// Who may read it; everybody, where there is none.
+    /// Token that `/metrics` and the details of `/readyz` require; `None` makes both public.
     pub metrics_token: Option<SecretString>,
-    /// The origins that the demo page may reach besides its own; `None` serves no page.
-    pub page: Option<PageSettings>,
-    /// Ends the streams when the process stops.
-    pub stopping: CancellationToken,
+    /// Settings of the demo page; `None` disables the page.
+    pub demo_page: Option<DemoPageSettings>,
+    /// Cancelled on shutdown; ends all event streams.
+    pub shutdown: CancellationToken,
 }
 
-/// What the demo page is told about where it runs.
+/// Settings of the demo page.
 #[derive(Debug, Clone, Default)]
-pub struct PageSettings {
-    /// The bucket's origin, where it is not the page's own.
+pub struct DemoPageSettings {
+    /// Origin of the bucket, if it differs from the page's origin.
     pub bucket_origin: Option<String>,
 }
 
-/// What may be uploaded.
+/// Limits on uploads.
 #[derive(Debug, Clone)]
 pub struct UploadRules {
-    /// Bytes of one photo.
+    /// Maximum size of a photo in bytes.
     pub max_bytes: u64,
-    /// Media types, in lower case.
+    /// Accepted media types, in lower case.
     pub content_types: Vec<String>,
-    /// Whether the uploader's `sub` travels with the photo.
+    /// Whether to store the uploader's `sub` claim in the photo's metadata.
     pub record_uploader: bool,
 }
 
-/// Everything but Socket.IO and the embedded bucket.
-pub fn router(context: Context) -> Router {
-    let context = Arc::new(context);
+/// Routes of the API, the documentation and the demo page. Does not include Socket.IO and the embedded S3.
+pub fn router(state: AppState) -> Router {
+    let state = Arc::new(state);
     let v1 = Router::new()
-        .route("/feeds/{feed}", get(photos::feed))
-        .route("/feeds/{feed}/uploads", post(uploads::grant))
+        .route("/feeds/{feed}", get(photos::get_feed))
+        .route("/feeds/{feed}/uploads", post(uploads::create_upload))
         .route(
             "/feeds/{feed}/uploads/{*name}",
-            get(uploads::state).post(uploads::renew).fallback(refuse::upload_method_not_allowed),
+            get(uploads::get_upload).post(uploads::renew_upload).fallback(error::upload_method_not_allowed),
         )
-        .route("/feeds/{feed}/s3/params", get(multipart::params))
-        .route("/feeds/{feed}/s3/multipart", post(multipart::create))
-        .route("/feeds/{feed}/s3/multipart/{uploadId}", get(multipart::parts).delete(multipart::abort))
-        .route("/feeds/{feed}/s3/multipart/{uploadId}/batch", get(multipart::sign_batch))
-        .route("/feeds/{feed}/s3/multipart/{uploadId}/complete", post(multipart::complete))
-        .route("/feeds/{feed}/s3/multipart/{uploadId}/{partNumber}", get(multipart::sign))
-        .route("/feeds/{feed}/photos", get(photos::list))
-        .route("/feeds/{feed}/photos/{*name}", delete(photos::remove))
-        .route("/feeds/{feed}/events", get(sse::stream))
-        .route("/feeds/", any(refuse::no_feed))
-        .route("/feeds//{*rest}", any(refuse::no_feed))
-        .layer(DefaultBodyLimit::max(MAX_BODY));
+        .route("/feeds/{feed}/s3/params", get(multipart::get_upload_parameters))
+        .route("/feeds/{feed}/s3/multipart", post(multipart::create_multipart))
+        .route(
+            "/feeds/{feed}/s3/multipart/{uploadId}",
+            get(multipart::list_parts).delete(multipart::abort_multipart),
+        )
+        .route("/feeds/{feed}/s3/multipart/{uploadId}/batch", get(multipart::sign_parts))
+        .route("/feeds/{feed}/s3/multipart/{uploadId}/complete", post(multipart::complete_multipart))
+        .route("/feeds/{feed}/s3/multipart/{uploadId}/{partNumber}", get(multipart::sign_part))
+        .route("/feeds/{feed}/photos", get(photos::list_photos))
+        .route("/feeds/{feed}/photos/{*name}", delete(photos::delete_photo))
+        .route("/feeds/{feed}/events", get(sse::stream_events))
+        .route("/feeds/", any(error::empty_feed_id))
+        .route("/feeds//{*rest}", any(error::empty_feed_id))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
     let mut router = Router::new()
         .nest("/v1", v1)
-        .route("/healthz", get(ops::healthz))
-        .route("/readyz", get(ops::readyz))
-        .route("/metrics", get(ops::metrics))
-        .merge(api::routes());
-    if let Some(settings) = &context.page {
-        router = router.merge(page::routes(settings));
+        .route("/healthz", get(health::get_liveness))
+        .route("/readyz", get(health::get_readiness))
+        .route("/metrics", get(health::get_metrics))
+        .merge(api_docs::routes());
+    if let Some(settings) = &state.demo_page {
+        router = router.merge(demo_page::routes(settings));
     }
-    router
-        .fallback(refuse::not_found)
-        .method_not_allowed_fallback(refuse::method_not_allowed)
-        .with_state(context)
+    router.fallback(error::not_found).method_not_allowed_fallback(error::method_not_allowed).with_state(state)
 }
 
-/// What stands around every route: who is at the other end, an id and a span without the query (it may
-/// hold a token) for each request, CORS, and what a panic becomes.
-pub fn around(router: Router, origins: &AllowedOrigins) -> Router {
+/// Wraps `router` in the middleware of all routes: the peer's address, a request id, a tracing span, CORS
+/// and panic handling. The span omits the query, which may contain a token.
+pub fn with_middleware(router: Router, origins: &AllowedOrigins) -> Router {
     let nosniff = SetResponseHeaderLayer::if_not_present(
         HeaderName::from_static("x-content-type-options"),
         HeaderValue::from_static("nosniff"),
     );
-    cors::around(router.layer(axum::middleware::map_request(note_peer)), origins)
+    cors::with_cors(router.layer(axum::middleware::map_request(insert_peer)), origins)
         .layer(nosniff)
-        .layer(CatchPanicLayer::custom(refuse::panicked))
+        .layer(CatchPanicLayer::custom(error::panic_response))
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(TraceLayer::new_for_http().make_span_with(|request: &Request| {
             let (method, path) = (request.method(), request.uri().path());
@@ -155,7 +155,7 @@ pub fn around(router: Router, origins: &AllowedOrigins) -> Router {
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
 }
 
-async fn note_peer(mut request: Request) -> Request {
+async fn insert_peer(mut request: Request) -> Request {
     if let Some(ConnectInfo(peer)) = request.extensions_mut().remove::<ConnectInfo<Peer>>() {
         request.extensions_mut().insert(peer);
     }

@@ -1,50 +1,54 @@
-//! Photos of a feed: listing and deleting.
+//! Handlers of a feed and its photos: list, delete, count the watchers.
 
 use std::sync::Arc;
 
-use axum::{Json as Body, extract::State, http::StatusCode};
+use axum::{Json, extract::State, http::StatusCode};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Context,
-    api::ProblemDetails,
-    asked::digits,
-    extract::{Caller, Name, Params},
+    AppState,
+    api_docs::ProblemDetails,
+    extract::{FeedCaller, PhotoName, QueryParams},
+    upload_request::parse_digits,
 };
 use crate::{
     auth::Right,
-    bucket::{Bucket, Listed},
+    bucket::{Bucket, ListedObject},
     feed::{Cursor, FeedId, ObjectKey},
-    wire::{Problem, ProblemKind},
+    protocol::{Problem, ProblemKind},
 };
 
 const DEFAULT_LIMIT: u16 = 50;
 const MAX_LIMIT: u16 = 200;
 
 #[derive(Deserialize)]
-pub(super) struct ListParams {
+pub(super) struct ListPhotosQuery {
     limit: Option<String>,
     before: Option<String>,
 }
 
+/// A page of a feed's photos, newest first.
 #[derive(Serialize, ToSchema)]
-pub(super) struct List {
+pub(super) struct PhotoPage {
     #[schema(value_type = String)]
     feed: FeedId,
+    /// Position in the feed's log. A client that joins from here receives every later event.
     #[schema(value_type = String)]
     cursor: Cursor,
-    photos: Vec<Photo>,
+    photos: Vec<ListedPhoto>,
+    /// Pass it as the parameter `before` to get the next page. Absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     before: Option<String>,
 }
 
+/// A stored photo.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Photo {
+struct ListedPhoto {
     key: String,
     size: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,15 +57,18 @@ struct Photo {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     last_modified: Option<Timestamp>,
+    /// Signed URL of the image.
     url: String,
     #[schema(value_type = String, format = DateTime)]
     url_expires_at: Timestamp,
 }
 
+/// A feed.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Feed {
+pub(super) struct FeedResponse {
     #[schema(value_type = String)]
     feed: FeedId,
+    /// Number of subscribers in all processes, approximate.
     watchers: usize,
 }
 
@@ -70,26 +77,27 @@ pub(super) struct Feed {
     get,
     path = "/v1/feeds/{feed}/photos",
     tag = "photos",
-    params(("feed" = String, Path, description = "The feed id", min_length = 1, max_length = 64), ("limit" = Option<u16>, Query, description = "Photos of a page", minimum = 1, maximum = 200), ("before" = Option<String>, Query, description = "Of the page before")),
-    responses((status = 200, description = "A page, newest first", body = List), (status = "default", description = "A problem", body = ProblemDetails, content_type = "application/problem+json")),
+    params(("feed" = String, Path, description = "Feed id", min_length = 1, max_length = 64), ("limit" = Option<u16>, Query, description = "Maximum number of photos per page", minimum = 1, maximum = 200), ("before" = Option<String>, Query, description = "The field `before` of the previous page")),
+    responses((status = 200, description = "A page, newest first", body = PhotoPage), (status = "default", description = "Error", body = ProblemDetails, content_type = "application/problem+json")),
 )]
-pub(super) async fn list(
-    State(context): State<Arc<Context>>,
-    caller: Caller,
-    Params(params): Params<ListParams>,
-) -> Result<Body<List>, Problem> {
-    caller.check(Right::View)?;
-    let limit = params.limit.as_deref().map_or(Ok(DEFAULT_LIMIT), limit)?;
-    let bucket = context.showcase.bucket();
-    let after = params.before.as_deref().map(|before| key_of(bucket, &caller.feed, before)).transpose()?;
-    // Before the bucket is asked: who joins from here misses nothing of what comes meanwhile.
-    let cursor = context.hub.log().end(&caller.feed).await?;
-    let page = bucket.list(&caller.feed, after.as_deref(), limit).await?;
+pub(super) async fn list_photos(
+    State(state): State<Arc<AppState>>,
+    caller: FeedCaller,
+    QueryParams(query): QueryParams<ListPhotosQuery>,
+) -> Result<Json<PhotoPage>, Problem> {
+    caller.require(Right::View)?;
+    let limit = query.limit.as_deref().map_or(Ok(DEFAULT_LIMIT), parse_limit)?;
+    let bucket = state.event_encoder.bucket();
+    let after =
+        query.before.as_deref().map(|before| decode_before(bucket, &caller.feed, before)).transpose()?;
+    // Read the cursor before the bucket, so that a client that joins from it misses no event.
+    let cursor = state.hub.log().read_end(&caller.feed).await?;
+    let page = bucket.list_objects(&caller.feed, after.as_deref(), limit).await?;
     let now = Timestamp::now();
-    let photos = page.photos.into_iter().map(|listed| {
-        let url = bucket.view_url(&caller.base, &listed.key, now);
-        let Listed { key, size, e_tag, last_modified } = listed;
-        Photo {
+    let photos = page.photos.into_iter().map(|object| {
+        let url = bucket.view_url(&caller.bucket_url, &object.key, now);
+        let ListedObject { key, size, e_tag, last_modified } = object;
+        ListedPhoto {
             key: key.as_str().to_owned(),
             size,
             e_tag,
@@ -98,7 +106,7 @@ pub(super) async fn list(
             url_expires_at: url.expires_at,
         }
     });
-    Ok(Body(List {
+    Ok(Json(PhotoPage {
         cursor,
         photos: photos.collect(),
         before: page.next.map(|key| BASE64_URL_SAFE_NO_PAD.encode(key)),
@@ -111,47 +119,50 @@ pub(super) async fn list(
     delete,
     path = "/v1/feeds/{feed}/photos/{name}",
     tag = "photos",
-    params(("feed" = String, Path, description = "The feed id", min_length = 1, max_length = 64), ("name" = String, Path, description = "What follows the feed's slash in the key; its slashes literal or as %2F", min_length = 1)),
-    responses((status = 202, description = "It will be gone; the removal is announced"), (status = "default", description = "A problem", body = ProblemDetails, content_type = "application/problem+json")),
+    params(("feed" = String, Path, description = "Feed id", min_length = 1, max_length = 64), ("name" = String, Path, description = "Photo name: the part of the key after the feed id and its slash. Slashes in it may be literal or encoded as %2F", min_length = 1)),
+    responses((status = 202, description = "The deletion was accepted; the event `imageRemoved` confirms it"), (status = "default", description = "Error", body = ProblemDetails, content_type = "application/problem+json")),
 )]
-pub(super) async fn remove(
-    State(context): State<Arc<Context>>,
-    caller: Caller,
-    Name(name): Name,
+pub(super) async fn delete_photo(
+    State(state): State<Arc<AppState>>,
+    caller: FeedCaller,
+    PhotoName(name): PhotoName,
 ) -> Result<StatusCode, Problem> {
-    caller.check(Right::Delete)?;
-    let bucket = context.showcase.bucket();
+    caller.require(Right::Delete)?;
+    let bucket = state.event_encoder.bucket();
     let key = ObjectKey::build(bucket.prefix(), &caller.feed, &name)?;
-    bucket.delete(&key).await?;
+    bucket.delete_object(&key).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
-/// Tells how many watch a feed.
+/// Returns a feed and its number of watchers.
 #[utoipa::path(
     get,
     path = "/v1/feeds/{feed}",
     tag = "photos",
-    params(("feed" = String, Path, description = "The feed id", min_length = 1, max_length = 64)),
-    responses((status = 200, description = "The feed", body = Feed), (status = "default", description = "A problem", body = ProblemDetails, content_type = "application/problem+json")),
+    params(("feed" = String, Path, description = "Feed id", min_length = 1, max_length = 64)),
+    responses((status = 200, description = "The feed", body = FeedResponse), (status = "default", description = "Error", body = ProblemDetails, content_type = "application/problem+json")),
 )]
-pub(super) async fn feed(State(context): State<Arc<Context>>, caller: Caller) -> Result<Body<Feed>, Problem> {
-    caller.check(Right::View)?;
-    // Approximate is better than none: what the others count is left out while the log is away.
-    let elsewhere = context.presence.elsewhere(&caller.feed).await.unwrap_or_default();
-    let watchers = context.hub.watchers(&caller.feed) + elsewhere;
-    Ok(Body(Feed { feed: caller.feed, watchers }))
+pub(super) async fn get_feed(
+    State(state): State<Arc<AppState>>,
+    caller: FeedCaller,
+) -> Result<Json<FeedResponse>, Problem> {
+    caller.require(Right::View)?;
+    // While the log is unavailable, the count leaves out the other processes.
+    let remote = state.presence.count_remote(&caller.feed).await.unwrap_or_default();
+    let watchers = state.hub.subscriber_count(&caller.feed) + remote;
+    Ok(Json(FeedResponse { feed: caller.feed, watchers }))
 }
 
-fn limit(text: &str) -> Result<u16, Problem> {
-    let limit = digits(text).filter(|limit| (1..=MAX_LIMIT).contains(limit));
+fn parse_limit(text: &str) -> Result<u16, Problem> {
+    let limit = parse_digits(text).filter(|limit| (1..=MAX_LIMIT).contains(limit));
     limit
         .ok_or_else(|| Problem::new(ProblemKind::InvalidParameter, format!("limit must be 1 to {MAX_LIMIT}")))
 }
 
-/// The key inside an opaque `before`; it can only be of the same feed.
-fn key_of(bucket: &Bucket, feed: &FeedId, before: &str) -> Result<String, Problem> {
+/// Decodes an opaque `before` to the last key of the previous page, which must belong to `feed`.
+fn decode_before(bucket: &Bucket, feed: &FeedId, before: &str) -> Result<String, Problem> {
     let key = BASE64_URL_SAFE_NO_PAD.decode(before).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    key.filter(|key| key.len() <= 1024 && key.starts_with(&bucket.prefix().of_feed(feed))).ok_or_else(|| {
-        Problem::new(ProblemKind::InvalidParameter, "before must be the one of an earlier page of this feed")
-    })
+    key.filter(|key| key.len() <= 1024 && key.starts_with(&bucket.prefix().feed_prefix(feed))).ok_or_else(
+        || Problem::new(ProblemKind::InvalidParameter, "before must come from an earlier page of this feed"),
+    )
 }

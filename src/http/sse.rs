@@ -1,4 +1,4 @@
-//! The feed as server-sent events: <https://html.spec.whatwg.org/multipage/server-sent-events.html>
+//! Handler that streams a feed as server-sent events: <https://html.spec.whatwg.org/multipage/server-sent-events.html>
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -17,142 +17,149 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
-    Context,
-    api::ProblemDetails,
-    extract::{Caller, Params},
+    AppState,
+    api_docs::ProblemDetails,
+    extract::{FeedCaller, QueryParams},
 };
 use crate::{
     auth::{LEEWAY, Right},
-    bucket::Base,
+    bucket::BucketUrl,
     feed::{Cursor, FeedId},
-    hub::{Refused, Subscriber, Subscription},
-    limit::Place,
+    hub::{DeliveryError, Subscriber, Subscription},
+    limit::ConnectionPermit,
     listener::Peer,
-    log::{Entry, Read},
-    wire::{JoinAnswer, Problem, Showcase},
+    log::{Entry, ReadResult},
+    protocol::{EventEncoder, JoinResponse, Problem},
 };
 
-/// Events that may wait for a slow reader; the rest waits in the log.
-const QUEUE: usize = 64;
-/// Between comments that keep proxies from closing a quiet stream.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// Maximum number of events that are queued for a slow client; further events stay in the log.
+const MAX_QUEUED_EVENTS: usize = 64;
+/// Interval of the comments that keep proxies from closing an idle stream.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 
 #[derive(Deserialize)]
-pub(super) struct StreamParams {
+pub(super) struct StreamEventsQuery {
     cursor: Option<String>,
 }
 
-/// A stream, as the hub sees it.
-struct Outgoing {
-    queue: mpsc::Sender<Event>,
-    showcase: Arc<Showcase>,
-    base: Base,
+/// Subscriber that writes to an event stream.
+struct SseSubscriber {
+    tx: mpsc::Sender<Event>,
+    event_encoder: Arc<EventEncoder>,
+    bucket_url: BucketUrl,
     peer: Option<Peer>,
 }
 
-/// Streams what happens in a feed.
+/// Streams the events of a feed.
 #[utoipa::path(
     get,
     path = "/v1/feeds/{feed}/events",
     tag = "events",
-    params(("feed" = String, Path, description = "The feed id", min_length = 1, max_length = 64), ("cursor" = Option<String>, Query, description = "Where to go on from"), ("last-event-id" = Option<String>, Header, description = "Where to go on from, as EventSource sends it")),
-    responses((status = 200, description = "The events, as AsyncAPI describes them", body = String, content_type = "text/event-stream"), (status = "default", description = "A problem", body = ProblemDetails, content_type = "application/problem+json")),
+    params(("feed" = String, Path, description = "Feed id", min_length = 1, max_length = 64), ("cursor" = Option<String>, Query, description = "Cursor to continue from"), ("last-event-id" = Option<String>, Header, description = "Cursor to continue from, sent by EventSource on a reconnect")),
+    responses((status = 200, description = "The events; see /asyncapi.json for their schemas", body = String, content_type = "text/event-stream"), (status = "default", description = "Error", body = ProblemDetails, content_type = "application/problem+json")),
 )]
-pub(super) async fn stream(
-    State(context): State<Arc<Context>>,
-    caller: Caller,
-    Params(params): Params<StreamParams>,
+pub(super) async fn stream_events(
+    State(state): State<Arc<AppState>>,
+    caller: FeedCaller,
+    QueryParams(query): QueryParams<StreamEventsQuery>,
     peer: Option<Extension<Peer>>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, Problem> {
-    caller.check(Right::View)?;
+    caller.require(Right::View)?;
     let peer = peer.map(|Extension(peer)| peer);
-    let place = context.limiter.place(context.limiter.address(peer.as_ref(), &headers))?;
+    let permit = state.limiter.acquire_connection(state.limiter.client_address(peer.as_ref(), &headers))?;
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
-    let cursor = last.map(str::to_owned).or(params.cursor).and_then(|cursor| Cursor::parse(&cursor).ok());
-    let watching = context.hub.watch(&caller.feed);
-    let joined = join(&context, &caller.feed, cursor).await?;
-    let (queue, events) = mpsc::channel(QUEUE);
-    let outgoing = Outgoing { queue, showcase: context.showcase.clone(), base: caller.base, peer };
-    let subscription = watching.subscribe(joined.cursor, Arc::new(outgoing));
-    let first = stream::once(std::future::ready(joined_event(&joined)));
-    let events = first.chain(ReceiverStream::new(events)).map(Ok::<_, Infallible>);
-    let end = ending(context, caller.access.expires_at);
-    let events = held((subscription, place), events.take_until(Box::pin(end)));
+    let cursor = last.map(str::to_owned).or(query.cursor).and_then(|cursor| Cursor::parse(&cursor).ok());
+    // Watch before reading the log: the hub then delivers every entry that follows the read.
+    let watch = state.hub.watch(&caller.feed);
+    let joined = join_feed(&state, &caller.feed, cursor).await?;
+    let (tx, rx) = mpsc::channel(MAX_QUEUED_EVENTS);
+    let subscriber =
+        SseSubscriber { tx, event_encoder: state.event_encoder.clone(), bucket_url: caller.bucket_url, peer };
+    let subscription = watch.subscribe(joined.cursor, Arc::new(subscriber));
+    let first = stream::once(std::future::ready(encode_joined(&joined)));
+    let events = first.chain(ReceiverStream::new(rx)).map(Ok::<_, Infallible>);
+    let end = wait_for_end(state, caller.access.expires_at);
+    let events = hold_while_streaming((subscription, permit), events.take_until(Box::pin(end)));
     let unbuffered = (HeaderName::from_static("x-accel-buffering"), "no");
-    Ok(([unbuffered], Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))))
+    Ok(([unbuffered], Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_INTERVAL))))
 }
 
-async fn join(context: &Context, feed: &FeedId, cursor: Option<Cursor>) -> Result<JoinAnswer, Problem> {
-    let log = context.hub.log();
+async fn join_feed(state: &AppState, feed: &FeedId, cursor: Option<Cursor>) -> Result<JoinResponse, Problem> {
+    let log = state.hub.log();
     let Some(cursor) = cursor else {
-        return Ok(JoinAnswer::anew(feed.clone(), log.end(feed).await?));
+        return Ok(JoinResponse::without_recovery(feed.clone(), log.read_end(feed).await?));
     };
     Ok(match log.read_after(feed, cursor, 1).await? {
-        Read::Lost(end) => JoinAnswer::anew(feed.clone(), end),
-        Read::Entries(_) => JoinAnswer { feed: feed.clone(), recovered: true, cursor, events: Vec::new() },
+        ReadResult::Lost(end) => JoinResponse::without_recovery(feed.clone(), end),
+        ReadResult::Entries(_) => {
+            JoinResponse { feed: feed.clone(), recovered: true, cursor, events: Vec::new() }
+        }
     })
 }
 
-/// Ends the stream at the token's end, or when the process stops; `EventSource` comes back by itself.
-async fn ending(context: Arc<Context>, expires_at: Option<Timestamp>) {
+/// Completes when the token expires or the process shuts down. `EventSource` reconnects by itself.
+async fn wait_for_end(state: Arc<AppState>, expires_at: Option<Timestamp>) {
     let end = expires_at.and_then(|end| end.checked_add(LEEWAY).ok());
     let expired = async {
         let Some(end) = end else { return std::future::pending().await };
-        let left = end.duration_since(Timestamp::now());
-        tokio::time::sleep(Duration::try_from(left).unwrap_or_default()).await;
+        let remaining = end.duration_since(Timestamp::now());
+        tokio::time::sleep(Duration::try_from(remaining).unwrap_or_default()).await;
     };
     tokio::select! {
-        () = context.stopping.cancelled() => {}
+        () = state.shutdown.cancelled() => {}
         () = expired => {}
     }
 }
 
-/// Keeps the places in the feed and among the connections for as long as the stream lives.
-fn held<S: Stream>(places: (Subscription, Place), events: S) -> impl Stream<Item = S::Item> {
+/// Holds the subscription and the connection permit until the stream is dropped.
+fn hold_while_streaming<S: Stream>(
+    guards: (Subscription, ConnectionPermit),
+    events: S,
+) -> impl Stream<Item = S::Item> {
     events.map(move |event| {
-        let _ = &places;
+        let _ = &guards;
         event
     })
 }
 
-fn joined_event(answer: &JoinAnswer) -> Event {
-    let data = serde_json::to_string(answer).unwrap_or_default();
-    Event::default().event("joined").id(answer.cursor.to_string()).data(data)
+fn encode_joined(response: &JoinResponse) -> Event {
+    let data = serde_json::to_string(response).unwrap_or_default();
+    Event::default().event("joined").id(response.cursor.to_string()).data(data)
 }
 
-impl Outgoing {
-    fn send(&self, event: Event) -> Result<(), Refused> {
-        self.queue.try_send(event).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Refused::Full,
-            mpsc::error::TrySendError::Closed(_) => Refused::Gone,
+impl SseSubscriber {
+    fn send(&self, event: Event) -> Result<(), DeliveryError> {
+        self.tx.try_send(event).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => DeliveryError::Full,
+            mpsc::error::TrySendError::Closed(_) => DeliveryError::Disconnected,
         })
     }
 }
 
-impl Subscriber for Outgoing {
+impl Subscriber for SseSubscriber {
     fn deliver(
         &self,
         entries: &mut dyn Iterator<Item = &Entry>,
         position: &mut Cursor,
-    ) -> Result<(), Refused> {
-        let mut showing = self.showcase.open(&self.base, Timestamp::now());
+    ) -> Result<(), DeliveryError> {
+        let mut encoder = self.event_encoder.lock(&self.bucket_url, Timestamp::now());
         for entry in entries {
-            let shown = showing.show(entry);
-            let event = Event::default().event(shown.event).id(entry.cursor.to_string());
-            self.send(event.data(shown.data.get()))?;
+            let encoded = encoder.encode(entry);
+            let event = Event::default().event(encoded.event).id(entry.cursor.to_string());
+            self.send(event.data(encoded.data.get()))?;
             *position = entry.cursor;
         }
         Ok(())
     }
 
-    fn lost(&self, feed: &FeedId, end: Cursor) -> Result<(), Refused> {
-        self.send(joined_event(&JoinAnswer::anew(feed.clone(), end)))
+    fn notify_lost(&self, feed: &FeedId, end: Cursor) -> Result<(), DeliveryError> {
+        self.send(encode_joined(&JoinResponse::without_recovery(feed.clone(), end)))
     }
 
-    fn cut(&self) {
+    fn abort(&self) {
         if let Some(peer) = &self.peer {
-            peer.cut.cancel();
+            peer.abort.cancel();
         }
     }
 }

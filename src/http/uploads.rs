@@ -1,83 +1,84 @@
-//! Grants of uploads, and what became of them.
+//! Handlers of uploads: grant, renew, report the status.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use axum::{Json as Body, extract::State, http::StatusCode};
+use axum::{Json, extract::State, http::StatusCode};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::{
-    Context,
-    api::{GrantedOrProblem, ProblemDetails, RenewalRequest, UploadRequest},
-    asked::{Asked, invalid},
-    extract::{Caller, Json, MaybeJson, Renewal, UploadName, Uploader, UploaderOfOne},
+    AppState,
+    api_docs::{BatchEntrySchema, CreateUploadRequestBody, ProblemDetails, RenewUploadRequestBody},
+    extract::{
+        BatchUploader, FeedCaller, JsonBody, OptionalJsonBody, RenewedUploadName, UploadName, Uploader,
+    },
+    upload_request::{UploadRequest, invalid_body},
 };
 use crate::{
     auth::Right,
-    bucket::{Grant, Method, Stored},
-    feed::{Cursor, FeedId, Kind, ObjectKey, issue_name, issued_size, name_fits},
+    bucket::{Grant, StoredObject, UploadMethod},
+    feed::{Cursor, EventKind, FeedId, ObjectKey, issue_name, name_matches_type, verify_issued_name},
     log::Entry,
-    wire::{Problem, ProblemKind},
+    protocol::{Problem, ProblemKind},
 };
 
-/// Files of one request.
+/// Maximum number of files in a batch.
 const MAX_FILES: usize = 100;
 
-/// The right to upload one photo, for a while.
+/// A signed request for the upload of one photo, valid until `expiresAt`.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Granted {
+pub(super) struct GrantResponse {
     #[schema(value_type = String)]
     feed: FeedId,
-    /// The photo's key, once it is stored.
+    /// The object key under which the photo will be stored.
     key: String,
     method: &'static str,
-    /// Where to send the photo.
+    /// URL to send the photo to.
     url: String,
-    /// To be sent to the letter.
+    /// Headers to send verbatim.
     headers: BTreeMap<String, String>,
-    /// Of a form: to be sent in this order, the file last.
+    /// For the method POST: form fields to send in this order, followed by the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<BTreeMap<String, String>>, nullable = false)]
-    fields: Option<Fields>,
+    fields: Option<FormFields>,
     #[schema(value_type = String, format = DateTime)]
     expires_at: Timestamp,
 }
 
-/// Form fields, in the order in which they are to be sent.
+/// Form fields, serialized as an object in the order in which they must be sent.
 #[derive(Debug)]
-pub(super) struct Fields(Vec<(String, String)>);
+pub(super) struct FormFields(Vec<(String, String)>);
 
-/// The answer to a request for several.
+/// Response to a batch request.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Pack {
-    #[schema(value_type = Vec<GrantedOrProblem>)]
-    uploads: Vec<GrantedOrNot>,
+pub(super) struct BatchResponse {
+    /// A grant or a problem for each file, in the order of the request.
+    #[schema(value_type = Vec<BatchEntrySchema>)]
+    uploads: Vec<BatchEntry>,
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum GrantedOrNot {
-    Granted(Granted),
-    Refused(Problem),
+enum BatchEntry {
+    Grant(GrantResponse),
+    Problem(Problem),
 }
 
-/// The answer to a request for grants. Never by way of a `Value`, which would sort a form's fields.
+/// Response to a request for grants. Must not be converted to a `Value`, which would sort the form fields.
 #[derive(Serialize)]
 #[serde(untagged)]
-pub(super) enum Answer {
-    /// To one.
-    One(Granted),
-    /// To several.
-    Pack(Pack),
+pub(super) enum CreateUploadResponse {
+    Single(GrantResponse),
+    Batch(BatchResponse),
 }
 
-/// What became of an upload.
+/// Status of an upload.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Upload {
+pub(super) struct UploadStatus {
     key: String,
     state: UploadState,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,235 +87,257 @@ pub(super) struct Upload {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     e_tag: Option<String>,
-    /// The place of its announcement.
+    /// Position of the photo's event in the feed's log.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, nullable = false)]
     cursor: Option<Cursor>,
 }
 
-/// How far an upload has come.
+/// Progress of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum UploadState {
-    /// Granted, not stored.
+    /// Granted, not stored yet.
     Issued,
-    /// In the bucket; its announcement is yet to come, or no longer in the log.
+    /// Stored in the bucket. Its event is not in the log yet, or no longer.
     Stored,
-    /// In the bucket, and told to everybody who watches.
+    /// Stored in the bucket, and its event is in the log.
     Announced,
 }
 
-/// Grants the upload of one photo, or of up to a hundred.
+/// Grants the upload of one photo, or of a batch of up to 100.
 #[utoipa::path(
     post,
     path = "/v1/feeds/{feed}/uploads",
     tag = "uploads",
-    params(("feed" = String, Path, description = "The feed id", min_length = 1, max_length = 64)),
-    request_body = UploadRequest,
-    responses((status = 201, description = "A grant", body = Granted), (status = 200, description = "A grant or a problem for each file, in order", body = Pack), (status = "default", description = "A problem", body = ProblemDetails, content_type = "application/problem+json")),
+    params(("feed" = String, Path, description = "Feed id", min_length = 1, max_length = 64)),
+    request_body = CreateUploadRequestBody,
+    responses((status = 201, description = "The grant", body = GrantResponse), (status = 200, description = "A grant or a problem for each file of the batch, in order", body = BatchResponse), (status = "default", description = "Error", body = ProblemDetails, content_type = "application/problem+json")),
 )]
-pub(super) async fn grant(
-    State(context): State<Arc<Context>>,
-    Uploader(caller): Uploader,
-    body: Result<Json, Problem>,
-) -> Result<(StatusCode, Body<Answer>), Problem> {
-    context.limiter.grants(&caller.identity, body.as_ref().map_or(1, asked_for))?;
-    caller.check(Right::Upload)?;
-    let Json(body) = body?;
-    let body = object(&body)?;
+pub(super) async fn create_upload(
+    State(state): State<Arc<AppState>>,
+    BatchUploader(caller): BatchUploader,
+    body: Result<JsonBody, Problem>,
+) -> Result<(StatusCode, Json<CreateUploadResponse>), Problem> {
+    state.limiter.check_grants(&caller.rate_limit_key, body.as_ref().map_or(1, count_files))?;
+    caller.require(Right::Upload)?;
+    let JsonBody(body) = body?;
+    let body = require_object(&body)?;
     match body.get("files") {
         None | Some(Value::Null) => {
-            Ok((StatusCode::CREATED, Body(Answer::One(one(&context, &caller, body)?))))
+            let grant = grant_upload(&state, &caller, body)?;
+            Ok((StatusCode::CREATED, Json(CreateUploadResponse::Single(grant))))
         }
         Some(Value::Array(files)) if files.len() > MAX_FILES => {
-            Err(invalid(format!("files may hold at most {MAX_FILES}, these are {}", files.len())))
+            Err(invalid_body(format!("files must have at most {MAX_FILES} entries, got {}", files.len())))
         }
         Some(Value::Array(files)) => {
-            let uploads = files.iter().map(|file| one_of_pack(&context, &caller, file)).collect();
-            Ok((StatusCode::OK, Body(Answer::Pack(Pack { uploads }))))
+            let uploads = files.iter().map(|file| grant_batch_entry(&state, &caller, file)).collect();
+            Ok((StatusCode::OK, Json(CreateUploadResponse::Batch(BatchResponse { uploads }))))
         }
-        Some(_) => Err(invalid("files must be an array")),
+        Some(_) => Err(invalid_body("files must be an array")),
     }
 }
 
-/// Tells what became of an upload.
+/// Returns the status of an upload.
 #[utoipa::path(
     get,
     path = "/v1/feeds/{feed}/uploads/{name}",
     tag = "uploads",
-    params(("feed" = String, Path, description = "The feed id", min_length = 1, max_length = 64), ("name" = String, Path, description = "What follows the feed's slash in the key; its slashes literal or as %2F", min_length = 1)),
-    responses((status = 200, description = "How far it has come", body = Upload), (status = "default", description = "A problem", body = ProblemDetails, content_type = "application/problem+json")),
+    params(("feed" = String, Path, description = "Feed id", min_length = 1, max_length = 64), ("name" = String, Path, description = "Photo name: the part of the key after the feed id and its slash. Slashes in it may be literal or encoded as %2F", min_length = 1)),
+    responses((status = 200, description = "The status", body = UploadStatus), (status = "default", description = "Error", body = ProblemDetails, content_type = "application/problem+json")),
 )]
-pub(super) async fn state(
-    State(context): State<Arc<Context>>,
+pub(super) async fn get_upload(
+    State(state): State<Arc<AppState>>,
     UploadName(name): UploadName,
-    caller: Caller,
-) -> Result<Body<Upload>, Problem> {
-    caller.check(Right::Upload)?;
-    let bucket = context.showcase.bucket();
+    caller: FeedCaller,
+) -> Result<Json<UploadStatus>, Problem> {
+    caller.require(Right::Upload)?;
+    let bucket = state.event_encoder.bucket();
     let key = ObjectKey::build(bucket.prefix(), &caller.feed, &name)?;
-    // The bucket first: what is told between the two questions is then told as announced.
-    let stored = bucket.head(&key).await?;
-    let log = context.hub.log();
-    let mut last = log.last_of(&key, None).await?;
-    if stored.is_none() && last.is_some() && log.last_of(&key, Some(Kind::Uploaded)).await?.is_none() {
-        // One that never came may be deleted, and come yet.
+    // Read the bucket before the log: an event appended between the two reads is then reported as announced.
+    let stored = bucket.head_object(&key).await?;
+    let log = state.hub.log();
+    let mut last = log.find_latest(&key, None).await?;
+    if stored.is_none() && last.is_some() && log.find_latest(&key, Some(EventKind::Uploaded)).await?.is_none()
+    {
+        // A deletion without an upload: the granted upload may still arrive.
         last = None;
     }
-    let issued = issued_size(&context.name_secret, &caller.feed, &name, Timestamp::now()).is_some();
-    judge(&key, stored, last.as_deref(), issued).map(Body)
+    let issued =
+        verify_issued_name(&state.upload_name_secret, &caller.feed, &name, Timestamp::now()).is_some();
+    upload_status(&key, stored, last.as_deref(), issued).map(Json)
 }
 
-/// Grants an upload anew, under the same key. The path ends in `/renew`: names may hold slashes.
+/// Renews the grant of an upload, under the same key.
 #[utoipa::path(
     post,
     path = "/v1/feeds/{feed}/uploads/{name}/renew",
     tag = "uploads",
-    params(("feed" = String, Path, description = "The feed id", min_length = 1, max_length = 64), ("name" = String, Path, description = "What follows the feed's slash in the key; its slashes literal or as %2F", min_length = 1)),
-    request_body(content = Option<RenewalRequest>, description = "As for the first grant; the type and the size that are left out are those of the first grant"),
-    responses((status = 201, description = "A fresh grant", body = Granted), (status = "default", description = "A problem", body = ProblemDetails, content_type = "application/problem+json")),
+    params(("feed" = String, Path, description = "Feed id", min_length = 1, max_length = 64), ("name" = String, Path, description = "Photo name: the part of the key after the feed id and its slash. Slashes in it may be literal or encoded as %2F", min_length = 1)),
+    request_body(content = Option<RenewUploadRequestBody>, description = "As for the first grant. The type and the size default to those of the first grant"),
+    responses((status = 201, description = "The renewed grant", body = GrantResponse), (status = "default", description = "Error", body = ProblemDetails, content_type = "application/problem+json")),
 )]
-pub(super) async fn renew(
-    State(context): State<Arc<Context>>,
-    Renewal(name): Renewal,
-    UploaderOfOne(caller): UploaderOfOne,
-    body: Result<MaybeJson, Problem>,
-) -> Result<(StatusCode, Body<Granted>), Problem> {
-    caller.check(Right::Upload)?;
-    let MaybeJson(body) = body?;
-    let bucket = context.showcase.bucket();
+pub(super) async fn renew_upload(
+    State(state): State<Arc<AppState>>,
+    RenewedUploadName(name): RenewedUploadName,
+    Uploader(caller): Uploader,
+    body: Result<OptionalJsonBody, Problem>,
+) -> Result<(StatusCode, Json<GrantResponse>), Problem> {
+    caller.require(Right::Upload)?;
+    let OptionalJsonBody(body) = body?;
+    let bucket = state.event_encoder.bucket();
     let key = ObjectKey::build(bucket.prefix(), &caller.feed, &name)?;
-    let Some(size) = issued_size(&context.name_secret, &caller.feed, &name, Timestamp::now()) else {
-        return Err(Problem::new(ProblemKind::NotFound, "no grant of this name is known"));
+    let Some(size) = verify_issued_name(&state.upload_name_secret, &caller.feed, &name, Timestamp::now())
+    else {
+        return Err(Problem::new(ProblemKind::NotFound, "no upload with this name was granted"));
     };
-    let mut described = as_issued(&context.uploads, &name, size);
-    if let Some(Json(body)) = &body {
-        let given = object(body)?.iter().filter(|(_, value)| !value.is_null());
-        described.extend(given.map(|(field, value)| (field.clone(), value.clone())));
+    let mut fields = issued_fields(&state.upload_rules, &name, size);
+    if let Some(JsonBody(body)) = &body {
+        let sent = require_object(body)?.iter().filter(|(_, value)| !value.is_null());
+        fields.extend(sent.map(|(field, value)| (field.clone(), value.clone())));
     }
-    let asked = asked(&context, &caller, &described)?;
-    if !name_fits(&name, &asked.declared.content_type) {
-        return Err(invalid("contentType must be the one that the name was issued for"));
+    let request = parse_request(&state, &caller, &fields)?;
+    if !name_matches_type(&name, &request.metadata.content_type) {
+        return Err(invalid_body("contentType must equal that of the first grant"));
     }
-    // A photo that was removed is not brought back; one that never came may be deleted, and come yet.
-    let arrived = context.hub.log().last_of(&key, Some(Kind::Uploaded)).await?.is_some();
-    if arrived || bucket.head(&key).await?.is_some() {
+    // A renewal must not restore a removed photo. A deletion without an upload does not prevent the renewal.
+    let arrived = state.hub.log().find_latest(&key, Some(EventKind::Uploaded)).await?.is_some();
+    if arrived || bucket.head_object(&key).await?.is_some() {
         return Err(Problem::new(
             ProblemKind::AlreadyStored,
-            "this upload has arrived: there is no more to do",
+            "this upload is already stored; no further action is needed",
         ));
     }
-    Ok((StatusCode::CREATED, Body(granted(&context, &caller, &key, &asked)?)))
+    Ok((StatusCode::CREATED, Json(sign_grant(&state, &caller, &key, &request)?)))
 }
 
-/// What the name itself tells of the first grant: the type by its extension, and the size.
-fn as_issued(rules: &super::UploadRules, name: &str, size: u64) -> Map<String, Value> {
-    let content_type = rules.content_types.iter().find(|content_type| name_fits(name, content_type));
+/// The fields of the first grant that the name encodes: the type by its extension, and the size.
+fn issued_fields(rules: &super::UploadRules, name: &str, size: u64) -> Map<String, Value> {
+    let content_type = rules.content_types.iter().find(|content_type| name_matches_type(name, content_type));
     let fields = [
-        ("contentType", content_type.map_or(Value::Null, |kind| kind.as_str().into())),
+        ("contentType", content_type.map_or(Value::Null, |content_type| content_type.as_str().into())),
         ("size", size.into()),
     ];
     fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-fn one_of_pack(context: &Context, caller: &Caller, file: &Value) -> GrantedOrNot {
-    let file = file.as_object().ok_or_else(|| invalid("each of files must be an object"));
-    match file.and_then(|file| one(context, caller, file)) {
-        Ok(granted) => GrantedOrNot::Granted(granted),
-        Err(problem) => GrantedOrNot::Refused(problem),
+fn grant_batch_entry(state: &AppState, caller: &FeedCaller, file: &Value) -> BatchEntry {
+    let file = file.as_object().ok_or_else(|| invalid_body("each entry of files must be an object"));
+    match file.and_then(|file| grant_upload(state, caller, file)) {
+        Ok(grant) => BatchEntry::Grant(grant),
+        Err(problem) => {
+            problem.log_cause();
+            BatchEntry::Problem(problem)
+        }
     }
 }
 
-/// The uploads that a body asks for, as far as they count.
-fn asked_for(Json(body): &Json) -> usize {
+/// The number of uploads that a body counts as: at least 1, at most [`MAX_FILES`].
+fn count_files(JsonBody(body): &JsonBody) -> usize {
     body.get("files").and_then(Value::as_array).map_or(1, |files| files.len().clamp(1, MAX_FILES))
 }
 
-fn one(context: &Context, caller: &Caller, body: &Map<String, Value>) -> Result<Granted, Problem> {
-    let asked = asked(context, caller, body)?;
-    let key = new_key(context, caller, &asked.declared.content_type, asked.size)?;
-    granted(context, caller, &key, &asked)
+fn grant_upload(
+    state: &AppState,
+    caller: &FeedCaller,
+    body: &Map<String, Value>,
+) -> Result<GrantResponse, Problem> {
+    let request = parse_request(state, caller, body)?;
+    let key = issue_key(state, caller, &request.metadata.content_type, request.size)?;
+    sign_grant(state, caller, &key, &request)
 }
 
-fn asked(context: &Context, caller: &Caller, body: &Map<String, Value>) -> Result<Asked, Problem> {
-    Asked::read(body, &context.uploads, caller.uploader(context))
+fn parse_request(
+    state: &AppState,
+    caller: &FeedCaller,
+    body: &Map<String, Value>,
+) -> Result<UploadRequest, Problem> {
+    UploadRequest::parse(body, &state.upload_rules, caller.recorded_uploader(state))
 }
 
-/// A key that nobody has had.
-pub(super) fn new_key(
-    context: &Context,
-    caller: &Caller,
+/// Issues a new, unique object key in the caller's feed.
+pub(super) fn issue_key(
+    state: &AppState,
+    caller: &FeedCaller,
     content_type: &str,
     size: u64,
 ) -> Result<ObjectKey, Problem> {
-    let name = issue_name(&context.name_secret, &caller.feed, content_type, size, Timestamp::now());
-    Ok(ObjectKey::build(context.showcase.bucket().prefix(), &caller.feed, &name)?)
+    let name = issue_name(&state.upload_name_secret, &caller.feed, content_type, size, Timestamp::now());
+    Ok(ObjectKey::build(state.event_encoder.bucket().prefix(), &caller.feed, &name)?)
 }
 
-fn granted(context: &Context, caller: &Caller, key: &ObjectKey, asked: &Asked) -> Result<Granted, Problem> {
-    let (bucket, now) = (context.showcase.bucket(), Timestamp::now());
-    let Asked { declared, size, method, life } = asked;
-    let grant = match method {
-        Method::Put => bucket.grant_put(&caller.base, key, declared, *size, *life, now),
-        Method::Post => bucket.grant_post(&caller.base, key, declared, *size..=*size, *life, now),
-    };
-    Ok(Granted::new(key, grant?))
-}
-
-fn judge(
+fn sign_grant(
+    state: &AppState,
+    caller: &FeedCaller,
     key: &ObjectKey,
-    stored: Option<Stored>,
+    request: &UploadRequest,
+) -> Result<GrantResponse, Problem> {
+    let (bucket, now) = (state.event_encoder.bucket(), Timestamp::now());
+    let UploadRequest { metadata, size, method, ttl } = request;
+    let grant = match method {
+        UploadMethod::Put => bucket.grant_put(&caller.bucket_url, key, metadata, *size, *ttl, now),
+        UploadMethod::Post => bucket.grant_post(&caller.bucket_url, key, metadata, *size..=*size, *ttl, now),
+    };
+    Ok(GrantResponse::new(key, grant?))
+}
+
+/// Derives the status of an upload from the bucket, the last log entry of the key, and whether the server
+/// issued its name.
+fn upload_status(
+    key: &ObjectKey,
+    stored: Option<StoredObject>,
     last: Option<&Entry>,
     issued: bool,
-) -> Result<Upload, Problem> {
-    let told = last.filter(|entry| entry.event.kind == Kind::Uploaded).map(|entry| entry.cursor);
+) -> Result<UploadStatus, Problem> {
+    let announced_at = last.filter(|entry| entry.event.kind == EventKind::Uploaded).map(|entry| entry.cursor);
     let state = match (&stored, last) {
-        (Some(_), _) if told.is_some() => UploadState::Announced,
+        (Some(_), _) if announced_at.is_some() => UploadState::Announced,
         (Some(_), _) => UploadState::Stored,
         (None, None) if issued => UploadState::Issued,
-        // It was there once: to call it issued would bring back what somebody removed.
+        // The state `issued` would invite the client to upload a removed photo again.
         (None, Some(_)) => return Err(Problem::new(ProblemKind::NotFound, "the photo was removed")),
         (None, None) => {
-            return Err(Problem::new(ProblemKind::NotFound, "nothing is known of an upload of this name"));
+            return Err(Problem::new(ProblemKind::NotFound, "no upload with this name is known"));
         }
     };
-    Ok(Upload {
+    Ok(UploadStatus {
         key: key.as_str().to_owned(),
         state,
         size: stored.as_ref().and_then(|stored| stored.size),
         e_tag: stored.and_then(|stored| stored.e_tag),
-        cursor: told.filter(|_| state == UploadState::Announced),
+        cursor: announced_at.filter(|_| state == UploadState::Announced),
     })
 }
 
-pub(super) fn object(body: &Value) -> Result<&Map<String, Value>, Problem> {
-    body.as_object().ok_or_else(|| invalid("the body must be an object"))
+pub(super) fn require_object(body: &Value) -> Result<&Map<String, Value>, Problem> {
+    body.as_object().ok_or_else(|| invalid_body("the body must be an object"))
 }
 
-impl Granted {
+impl GrantResponse {
     fn new(key: &ObjectKey, grant: Grant) -> Self {
         Self {
             feed: key.feed().clone(),
             key: key.as_str().to_owned(),
             method: match grant.method {
-                Method::Put => "PUT",
-                Method::Post => "POST",
+                UploadMethod::Put => "PUT",
+                UploadMethod::Post => "POST",
             },
             url: grant.url,
             headers: grant.headers,
-            fields: grant.fields.map(Fields),
+            fields: grant.fields.map(FormFields),
             expires_at: grant.expires_at,
         }
     }
 }
 
-impl From<Vec<(String, String)>> for Fields {
+impl From<Vec<(String, String)>> for FormFields {
     fn from(fields: Vec<(String, String)>) -> Self {
         Self(fields)
     }
 }
 
-impl Serialize for Fields {
+impl Serialize for FormFields {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }
@@ -327,40 +350,40 @@ mod tests {
     use super::*;
     use crate::feed::{Epoch, FeedEvent, KeyPrefix, Photo, Tag};
 
-    fn entry(kind: Kind) -> Arc<Entry> {
+    fn entry(kind: EventKind) -> Arc<Entry> {
         let key = ObjectKey::parse(&KeyPrefix::default(), "summer/a.jpg").unwrap();
         let event_name = kind.name().to_owned();
         let photo = Photo::default();
         let event = FeedEvent { kind, key, event_name, event_time: None, sequencer: None, photo };
         let cursor = Cursor::start(Epoch::random());
-        Arc::new(Entry { cursor, previous: Tag::default(), event })
+        Arc::new(Entry { cursor, previous_tag: Tag::default(), event })
     }
 
     #[test]
-    fn the_bucket_the_log_and_the_name_tell_what_became_of_an_upload() {
+    fn the_status_derives_from_the_bucket_the_log_and_the_name() {
         let key = ObjectKey::parse(&KeyPrefix::default(), "summer/a.jpg").unwrap();
-        let (up, gone) = (entry(Kind::Uploaded), entry(Kind::Removed));
+        let (uploaded, removed) = (entry(EventKind::Uploaded), entry(EventKind::Removed));
         for (stored, last, issued, expected) in [
-            (true, Some(&up), true, Some(UploadState::Announced)),
-            (true, Some(&up), false, Some(UploadState::Announced)),
+            (true, Some(&uploaded), true, Some(UploadState::Announced)),
+            (true, Some(&uploaded), false, Some(UploadState::Announced)),
             (true, None, true, Some(UploadState::Stored)),
-            (true, Some(&gone), true, Some(UploadState::Stored)),
+            (true, Some(&removed), true, Some(UploadState::Stored)),
             (false, None, true, Some(UploadState::Issued)),
             (false, None, false, None),
-            (false, Some(&gone), true, None),
-            (false, Some(&up), true, None),
+            (false, Some(&removed), true, None),
+            (false, Some(&uploaded), true, None),
         ] {
-            let stored = stored.then(|| Stored { size: Some(1), e_tag: Some("e".into()) });
-            let got = judge(&key, stored, last.map(|entry| &**entry), issued);
-            assert_eq!(got.as_ref().ok().map(|upload| upload.state), expected);
-            let told = got.is_ok_and(|upload| upload.cursor.is_some());
-            assert_eq!(told, expected == Some(UploadState::Announced));
+            let stored = stored.then(|| StoredObject { size: Some(1), e_tag: Some("e".into()) });
+            let status = upload_status(&key, stored, last.map(|entry| &**entry), issued);
+            assert_eq!(status.as_ref().ok().map(|status| status.state), expected);
+            let has_cursor = status.is_ok_and(|status| status.cursor.is_some());
+            assert_eq!(has_cursor, expected == Some(UploadState::Announced));
         }
     }
 
     #[test]
     fn form_fields_keep_their_order() {
-        let fields = Fields(vec![("key".into(), "k".into()), ("content-type".into(), "t".into())]);
+        let fields = FormFields(vec![("key".into(), "k".into()), ("content-type".into(), "t".into())]);
         assert_eq!(serde_json::to_string(&fields).unwrap(), r#"{"key":"k","content-type":"t"}"#);
     }
 }

@@ -1,13 +1,49 @@
-//! One process's fan-out: from the feed log to the local subscribers of each feed.
+//! Fan-out within one process: delivers the entries of the feed log to the local subscribers of each feed.
 //!
-//! Every subscriber has a position in its feed's log and is told what follows it, in order, for as long
-//! as it takes more. One that is full waits, and costs nobody else anything; what it has not taken is
-//! read again from the window or the log. So nothing has to be queued for anybody here.
+//! The hub queues nothing for a subscriber. Each subscriber has a *position*, the cursor of the last entry
+//! that it accepted, and every delivery round offers it the entries that follow. A subscriber whose buffer is
+//! full keeps its position and receives the same entries later, from the window or from the log.
+//!
+//! ```text
+//!      FeedLog::tail                              log reads, subscribe, resume
+//!            │ entries                                         │
+//!            ▼                                                 │
+//!   window: newest 512 entries of a feed                       │
+//!            │                                                 │
+//!            └────────────► dirty feeds ◄──────────────────────┘
+//!                                │
+//!                                ▼
+//!      round: immediately, or 10 ms after the start of the last one
+//!                                │  yields to the connection tasks every 64 entries
+//!                                ▼
+//!      visit each subscriber of each dirty feed: up to 32 entries after its position
+//!                                │
+//!     ┌─────────────┬────────────┼──────────────┬────────────────────┐
+//!  up to date   more left   buffer full     not in window       disconnected
+//!     │             │            │              │                    │
+//!   done       next round   retry in 10 ms,  read the log for     remove
+//!              at once      abort after      this subscriber
+//!                           `stall_timeout`
+//! ```
+//!
+//! # Invariants
+//!
+//! - **A position only moves past accepted entries**, and each accepted entry names the one before it
+//!   ([`Entry::follows`](crate::log::Entry::follows)). Where the log can't prove the way from a position to
+//!   its end, the subscriber is notified of the loss and continues at the end; nothing is skipped silently.
+//! - **The watch comes before the log read.** A subscriber calls [`Hub::watch`], reads the log, sends its
+//!   join response and subscribes from the position of that response. The tail covers only shards with a
+//!   watched feed: an entry appended between a read and a later watch could be in neither. The other way
+//!   round it is in the read, in the tail or in both, and the position removes the duplicate.
+//! - **A stale read changes nothing.** A feed has at most one read of its own in flight and one for each
+//!   subscriber. Each result carries the generation of the feed state and the id of the read, and is dropped
+//!   if either has changed.
+//! - **No lock is held across an `.await`**, and `feeds` is locked before `dirty`.
 
-mod feed_watch;
-mod pace;
-mod place;
+mod feed;
 mod shards;
+mod subscriber;
+mod tick;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -28,109 +64,76 @@ use tracing::warn;
 
 use crate::{
     feed::{Cursor, FeedId},
-    log::{Entry, FeedLog, LogError, Read, Tail},
+    log::{FeedLog, LogError, ReadResult, TailItem},
 };
-use feed_watch::{FeedWatch, Untold, Wants};
-use pace::Pace;
+use feed::{Backlog, FEED_READ_LIMIT, FeedState, FlushResult};
 use shards::WatchedShards;
+use tick::TickScheduler;
 
-/// Entries that are told before those who were told them may write: what one was told is then still in the
-/// processor's cache, and memory that one has used serves the next.
-const TURN: u64 = 64;
-/// Entries that one subscriber is told at a time. They wait in its connection's write buffer, which keeps
-/// the size that it once had: larger ones, of all connections together, would not fit in the cache.
-const VISIT: usize = 32;
-/// Entries that one read of the log brings.
-const READ_LIMIT: usize = 256;
-/// Entries that one read for a single subscriber brings: there may be many that are behind, and each holds
-/// what was read for it until it takes it.
-const READ_LIMIT_FOR_ONE: usize = 64;
-/// Reads of the log under way at once.
-const READS_AT_ONCE: usize = 64;
-/// A read that the log refused is tried again after about this.
-const READ_RETRY: Duration = Duration::from_millis(500);
-/// Tail items that may wait while the hub is busy.
-const TAIL_BUFFER: usize = 1024;
+pub use subscriber::{DeliveryError, Subscriber};
 
-/// Takes what a feed tells. Calls must not block.
-pub trait Subscriber: Send + Sync + 'static {
-    /// Takes the next entries, one after the other, and moves its `position` past each that it took.
-    ///
-    /// # Errors
-    /// When there is no room for one now, or nobody any more. Those from it on count as not taken.
-    fn deliver(
-        &self,
-        entries: &mut dyn Iterator<Item = &Entry>,
-        position: &mut Cursor,
-    ) -> Result<(), Refused>;
+/// Entries that a round delivers before it yields to the connection tasks.
+// A round over 1,000 subscribers without yielding keeps a copy of the packet for each of them at once, makes
+// the first connection wait for the last, and evicts what the connections need to write from the CPU cache.
+// With a yield every 64 entries the memory of one batch serves the next.
+const YIELD_BUDGET: u64 = 64;
+/// Entries per log read for a single subscriber.
+// Lower than for a feed: many subscribers may be behind, and each holds what was read for it until it has
+// accepted it.
+const SUBSCRIBER_READ_LIMIT: usize = 64;
+/// Log reads in flight at the same time, over all feeds.
+const MAX_CONCURRENT_READS: usize = 64;
+/// Mean delay before a failed log read is retried.
+const READ_RETRY_DELAY: Duration = Duration::from_millis(500);
+/// Tail items that are buffered while the hub is busy.
+const TAIL_CAPACITY: usize = 1024;
 
-    /// Takes word that the log was lost and now ends at `end`: what is between is not told.
-    ///
-    /// # Errors
-    /// As for [`Subscriber::deliver`].
-    fn lost(&self, feed: &FeedId, end: Cursor) -> Result<(), Refused>;
-
-    /// Ends the connection of one that has taken nothing for too long.
-    fn cut(&self);
-}
-
-/// Why a subscriber took nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
-    /// Its buffer is full.
-    Full,
-    /// It is gone.
-    Gone,
-}
-
-/// The local subscribers of every feed that is watched here.
+/// The local subscribers of every feed that is watched in this process.
 pub struct Hub {
     log: Arc<dyn FeedLog>,
-    feeds: Mutex<HashMap<FeedId, FeedWatch>>,
-    /// Feeds with something to do.
+    feeds: Mutex<HashMap<FeedId, FeedState>>,
+    /// Feeds that the next round visits.
     dirty: Mutex<HashSet<FeedId>>,
     wake: Notify,
     shards: WatchedShards,
     next_id: AtomicU64,
-    /// Places for reads under way.
-    reads: Arc<Semaphore>,
-    /// One that is full for longer is cut.
-    patience: Duration,
+    read_permits: Arc<Semaphore>,
+    stall_timeout: Duration,
 }
 
-/// Word that somebody is about to subscribe: from here on the hub misses nothing of the feed.
+/// Keeps a feed watched: from [`Hub::watch`] on the hub misses no entry of it. Dropping it ends the watch.
 #[derive(Debug)]
-pub struct Watching {
+pub struct WatchGuard {
     hub: Arc<Hub>,
     feed: FeedId,
     id: u64,
 }
 
-/// A place in the fan-out; dropping it ends it.
+/// A subscription to a feed; dropping it unsubscribes.
 #[derive(Debug)]
 pub struct Subscription {
-    place: Watching,
+    guard: WatchGuard,
 }
 
-/// What a read of the log was for.
-enum For {
+/// What a read of the log is for.
+enum ReadPurpose {
     Feed,
-    /// One subscriber, and the number of the read.
-    Subscriber(u64, u64),
+    Subscriber { id: u64, read_id: u64 },
 }
 
-struct Answer {
+struct CompletedRead {
     feed: FeedId,
-    /// The watch that asked: the feed may have been left, and be watched anew, in the meantime.
+    /// Generation of the feed state that requested the read. The feed may have been dropped and watched again
+    /// in the meantime.
     generation: u64,
-    purpose: For,
-    read: Result<Read, LogError>,
+    purpose: ReadPurpose,
+    result: Result<ReadResult, LogError>,
 }
 
 impl Hub {
-    /// A hub over `log`.
+    /// Creates a hub over `log`. It aborts subscribers that accept nothing for `stall_timeout`.
     #[must_use]
-    pub fn new(log: Arc<dyn FeedLog>, patience: Duration) -> Arc<Self> {
+    pub fn new(log: Arc<dyn FeedLog>, stall_timeout: Duration) -> Arc<Self> {
         Arc::new(Self {
             log,
             feeds: Mutex::default(),
@@ -138,243 +141,249 @@ impl Hub {
             wake: Notify::new(),
             shards: WatchedShards::default(),
             next_id: AtomicU64::new(1),
-            reads: Arc::new(Semaphore::new(READS_AT_ONCE)),
-            patience,
+            read_permits: Arc::new(Semaphore::new(MAX_CONCURRENT_READS)),
+            stall_timeout,
         })
     }
 
-    /// The log that is told from.
+    /// The log that the hub delivers from.
     #[must_use]
     pub fn log(&self) -> &Arc<dyn FeedLog> {
         &self.log
     }
 
-    /// Begins to follow `feed`. To be called **before** the subscriber reads the log, so that nothing
-    /// falls between the reading and the subscribing.
+    /// Starts to follow `feed`. Must be called **before** the subscriber reads the log, so that no entry is
+    /// lost between the read and [`Watching::subscribe`].
     #[must_use]
-    pub fn watch(self: &Arc<Self>, feed: &FeedId) -> Watching {
+    pub fn watch(self: &Arc<Self>, feed: &FeedId) -> WatchGuard {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let mut feeds = self.feeds();
-        let watch = feeds.entry(feed.clone()).or_insert_with(|| {
+        let mut feeds = self.lock_feeds();
+        let state = feeds.entry(feed.clone()).or_insert_with(|| {
             self.shards.add(feed);
-            FeedWatch::new(id)
+            FeedState::new(id)
         });
-        watch.hold(id);
+        state.add_pending(id);
         drop(feeds);
-        Watching { hub: self.clone(), feed: feed.clone(), id }
+        WatchGuard { hub: self.clone(), feed: feed.clone(), id }
     }
 
-    /// How many subscribers `feed` has here.
+    /// Number of local subscribers of `feed`.
     #[must_use]
-    pub fn watchers(&self, feed: &FeedId) -> usize {
-        self.feeds().get(feed).map_or(0, FeedWatch::subscribers)
+    pub fn subscriber_count(&self, feed: &FeedId) -> usize {
+        self.lock_feeds().get(feed).map_or(0, FeedState::subscriber_count)
     }
 
-    /// How many subscribers each feed has here, of those that have any.
+    /// Number of local subscribers of each feed that has any.
     #[must_use]
-    pub fn watched(&self) -> Vec<(FeedId, usize)> {
-        let feeds = self.feeds();
-        let counts = feeds.iter().map(|(feed, watch)| (feed.clone(), watch.subscribers()));
+    pub fn subscriber_counts(&self) -> Vec<(FeedId, usize)> {
+        let feeds = self.lock_feeds();
+        let counts = feeds.iter().map(|(feed, state)| (feed.clone(), state.subscriber_count()));
         counts.filter(|(_, subscribers)| *subscribers > 0).collect()
     }
 
-    /// Delivers until `stop`.
+    /// Delivers until `stop` is cancelled, or until the log's tail ends.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let (told, mut tail) = mpsc::channel(TAIL_BUFFER);
+        let (tail_tx, mut tail) = mpsc::channel(TAIL_CAPACITY);
         let log = self.log.clone();
         let watched = self.shards.subscribe();
-        let mut tailing = JoinSet::new();
-        tailing.spawn(async move { log.tail(watched, told).await });
+        let mut tail_task = JoinSet::new();
+        tail_task.spawn(async move { log.tail(watched, tail_tx).await });
         let mut reads = JoinSet::new();
-        let mut pace = Pace::default();
+        let mut ticks = TickScheduler::default();
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 Some(item) = tail.recv() => {
-                    self.hear(item);
+                    self.on_tail_item(item);
                     while let Ok(item) = tail.try_recv() {
-                        self.hear(item);
+                        self.on_tail_item(item);
                     }
-                    pace.wake();
+                    ticks.schedule();
                 }
-                Some(answer) = reads.join_next() => {
-                    match answer {
-                        Ok(answer) => self.answered(answer),
+                Some(read) = reads.join_next() => {
+                    match read {
+                        Ok(read) => self.on_read_completed(read),
                         Err(error) => std::panic::resume_unwind(error.into_panic()),
                     }
-                    pace.wake();
+                    ticks.schedule();
                 }
-                () = self.wake.notified() => pace.wake(),
-                () = pace.due() => {
-                    pace.begin();
-                    match self.flush(&mut reads).await {
-                        Untold::Nothing => {}
-                        Untold::NoRoom => pace.try_again(),
-                        Untold::More => pace.go_on(),
+                () = self.wake.notified() => ticks.schedule(),
+                () = ticks.wait_until_due() => {
+                    ticks.start_round();
+                    match self.flush_dirty_feeds(&mut reads).await {
+                        Backlog::Empty => {}
+                        Backlog::Blocked => ticks.schedule_retry(),
+                        Backlog::Ready => ticks.schedule_now(),
                     }
                 }
-                Some(ended) = tailing.join_next() => {
-                    warn!(?ended, "the tail of the log ended");
+                Some(result) = tail_task.join_next() => {
+                    warn!(?result, "the tail of the feed log ended");
                     return;
                 }
             }
         }
     }
 
-    /// Notes what the tail told.
-    fn hear(&self, item: Tail) {
+    fn on_tail_item(&self, item: TailItem) {
         match item {
-            Tail::Appended(entry) => {
-                if let Some(watch) = self.feeds().get_mut(entry.feed()) {
+            TailItem::Appended(entry) => {
+                if let Some(state) = self.lock_feeds().get_mut(entry.feed()) {
                     let feed = entry.feed().clone();
-                    watch.hear(entry);
-                    self.dirty().insert(feed);
+                    state.on_entry(entry);
+                    self.lock_dirty().insert(feed);
                 }
             }
-            Tail::Resync(shards) => {
-                for (feed, watch) in self.feeds().iter_mut().filter(|(feed, _)| shards.contain(feed)) {
-                    watch.missed();
-                    self.dirty().insert(feed.clone());
+            TailItem::Resync(shards) => {
+                for (feed, state) in self.lock_feeds().iter_mut().filter(|(feed, _)| shards.contains(feed)) {
+                    state.request_read();
+                    self.lock_dirty().insert(feed.clone());
                 }
             }
         }
     }
 
-    /// Tells every subscriber what it can take at a time; starts the reads of the log that are needed.
-    async fn flush(&self, reads: &mut JoinSet<Answer>) -> Untold {
-        let dirty: Vec<_> = self.dirty().drain().collect();
-        let (mut untold, mut turn) = (Untold::Nothing, TURN);
+    /// Runs one delivery round: visits every subscriber of the dirty feeds and starts the log reads that they
+    /// need.
+    async fn flush_dirty_feeds(&self, reads: &mut JoinSet<CompletedRead>) -> Backlog {
+        let dirty: Vec<_> = self.lock_dirty().drain().collect();
+        let (mut backlog, mut budget) = (Backlog::Empty, YIELD_BUDGET);
         for feed in dirty {
-            let mut next = Some(0);
-            while let Some(from) = next {
-                let some;
-                (some, next) = self.flush_some(&feed, from, &mut turn, reads);
-                untold = untold.max(some);
-                if turn == 0 {
+            let mut next_subscriber = Some(0);
+            while let Some(from) = next_subscriber {
+                let left;
+                (left, next_subscriber) = self.flush_feed(&feed, from, &mut budget, reads);
+                backlog = backlog.max(left);
+                if budget == 0 {
                     yield_now().await;
-                    turn = TURN;
+                    budget = YIELD_BUDGET;
                 }
             }
         }
-        untold
+        backlog
     }
 
-    /// Goes on in `feed` with the subscriber `from`, until the `turn` is over. Says whose turn is next, too.
-    fn flush_some(
+    /// Visits the subscribers of `feed` from the id `from` on, until the budget is used up. Returns what is
+    /// left and the subscriber to continue with.
+    fn flush_feed(
         &self,
         feed: &FeedId,
         from: u64,
-        turn: &mut u64,
-        reads: &mut JoinSet<Answer>,
-    ) -> (Untold, Option<u64>) {
-        let mut feeds = self.feeds();
-        let Some(watch) = feeds.get_mut(feed) else { return (Untold::Nothing, None) };
-        let Wants { read_feed, read_for, untold, next } = watch.flush(feed, self.patience, from, turn);
-        if untold != Untold::Nothing {
-            self.dirty().insert(feed.clone());
+        budget: &mut u64,
+        reads: &mut JoinSet<CompletedRead>,
+    ) -> (Backlog, Option<u64>) {
+        let mut feeds = self.lock_feeds();
+        let Some(state) = feeds.get_mut(feed) else { return (Backlog::Empty, None) };
+        let FlushResult { feed_read, subscriber_reads, backlog, next_subscriber } =
+            state.flush_subscribers(feed, self.stall_timeout, from, budget);
+        if backlog != Backlog::Empty {
+            self.lock_dirty().insert(feed.clone());
         }
-        let purposes = read_for.into_iter().map(|(id, number, after)| (For::Subscriber(id, number), after));
-        for (purpose, after) in read_feed.map(|after| (For::Feed, after)).into_iter().chain(purposes) {
-            self.read(reads, (feed.clone(), watch.generation), purpose, after);
+        let requester = || (feed.clone(), state.generation);
+        if let Some(after) = feed_read {
+            self.spawn_read(reads, requester(), ReadPurpose::Feed, after);
         }
-        (untold, next)
+        for read in subscriber_reads {
+            let purpose = ReadPurpose::Subscriber { id: read.subscriber, read_id: read.read_id };
+            self.spawn_read(reads, requester(), purpose, read.after);
+        }
+        (backlog, next_subscriber)
     }
 
-    fn read(
+    fn spawn_read(
         &self,
-        reads: &mut JoinSet<Answer>,
+        reads: &mut JoinSet<CompletedRead>,
         (feed, generation): (FeedId, u64),
-        purpose: For,
+        purpose: ReadPurpose,
         after: Cursor,
     ) {
-        let (log, places) = (self.log.clone(), self.reads.clone());
+        let (log, permits) = (self.log.clone(), self.read_permits.clone());
         let limit = match purpose {
-            For::Feed => READ_LIMIT,
-            For::Subscriber(..) => READ_LIMIT_FOR_ONE,
+            ReadPurpose::Feed => FEED_READ_LIMIT,
+            ReadPurpose::Subscriber { .. } => SUBSCRIBER_READ_LIMIT,
         };
         reads.spawn(async move {
-            let place = places.acquire().await;
-            let read = log.read_after(&feed, after, limit).await;
-            drop(place);
-            if read.is_err() {
-                // At different moments: all that were refused together would come back together.
+            let permit = permits.acquire().await;
+            let result = log.read_after(&feed, after, limit).await;
+            drop(permit);
+            if result.is_err() {
+                // Jitter: reads that failed together must not be retried together.
                 let share = f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX);
-                tokio::time::sleep(READ_RETRY.mul_f64(0.5 + share)).await;
+                tokio::time::sleep(READ_RETRY_DELAY.mul_f64(0.5 + share)).await;
             }
-            Answer { feed, generation, purpose, read }
+            CompletedRead { feed, generation, purpose, result }
         });
     }
 
-    fn answered(&self, Answer { feed, generation, purpose, read }: Answer) {
-        if let Some(watch) = self.feeds().get_mut(&feed).filter(|watch| watch.generation == generation) {
+    fn on_read_completed(&self, CompletedRead { feed, generation, purpose, result }: CompletedRead) {
+        if let Some(state) = self.lock_feeds().get_mut(&feed).filter(|state| state.generation == generation) {
             match purpose {
-                For::Feed => watch.read_answered(read),
-                For::Subscriber(id, number) => watch.read_answered_for(id, number, read),
+                ReadPurpose::Feed => state.on_feed_read(result),
+                ReadPurpose::Subscriber { id, read_id } => state.on_subscriber_read(id, read_id, result),
             }
-            self.dirty().insert(feed);
+            self.lock_dirty().insert(feed);
         }
     }
 
-    /// Has what there is to do for `feed` done.
-    fn look_at(&self, feed: &FeedId) {
-        self.dirty().insert(feed.clone());
+    /// Has the next round visit `feed`.
+    fn mark_dirty(&self, feed: &FeedId) {
+        self.lock_dirty().insert(feed.clone());
         self.wake.notify_one();
     }
 
-    fn feeds(&self) -> MutexGuard<'_, HashMap<FeedId, FeedWatch>> {
+    fn lock_feeds(&self) -> MutexGuard<'_, HashMap<FeedId, FeedState>> {
         self.feeds.lock().expect("no panic while held")
     }
 
-    fn dirty(&self) -> MutexGuard<'_, HashSet<FeedId>> {
+    fn lock_dirty(&self) -> MutexGuard<'_, HashSet<FeedId>> {
         self.dirty.lock().expect("no panic while held")
     }
 }
 
-impl Watching {
-    /// Subscribes: `subscriber` is told everything after `from`.
+impl WatchGuard {
+    /// Subscribes: the hub delivers every entry after `from` to `subscriber`.
     #[must_use]
     pub fn subscribe(self, from: Cursor, subscriber: Arc<dyn Subscriber>) -> Subscription {
-        if let Some(watch) = self.hub.feeds().get_mut(&self.feed) {
-            watch.subscribe(self.id, from, subscriber);
+        if let Some(state) = self.hub.lock_feeds().get_mut(&self.feed) {
+            state.subscribe(self.id, from, subscriber);
         }
-        self.hub.look_at(&self.feed);
-        Subscription { place: self }
+        self.hub.mark_dirty(&self.feed);
+        Subscription { guard: self }
     }
 }
 
 impl Subscription {
-    /// Which feed it is in.
+    /// The feed that is subscribed to.
     #[must_use]
     pub fn feed(&self) -> &FeedId {
-        &self.place.feed
+        &self.guard.feed
     }
 
-    /// Tells nothing more for now; the position is kept.
+    /// Stops delivery and keeps the position.
     pub fn pause(&self) {
         self.set_paused(true);
     }
 
-    /// Goes on where [`Subscription::pause`] stopped.
+    /// Continues delivery from the position at which [`Subscription::pause`] stopped it.
     pub fn resume(&self) {
         self.set_paused(false);
-        self.place.hub.look_at(&self.place.feed);
+        self.guard.hub.mark_dirty(&self.guard.feed);
     }
 
     fn set_paused(&self, paused: bool) {
-        let Watching { hub, feed, id } = &self.place;
-        if let Some(watch) = hub.feeds().get_mut(feed) {
-            watch.pause(*id, paused);
+        let WatchGuard { hub, feed, id } = &self.guard;
+        if let Some(state) = hub.lock_feeds().get_mut(feed) {
+            state.set_paused(*id, paused);
         }
     }
 }
 
-impl Drop for Watching {
+impl Drop for WatchGuard {
     fn drop(&mut self) {
-        let mut feeds = self.hub.feeds();
-        if let Some(watch) = feeds.get_mut(&self.feed) {
-            watch.leave(self.id);
-            if watch.is_idle() {
+        let mut feeds = self.hub.lock_feeds();
+        if let Some(state) = feeds.get_mut(&self.feed) {
+            state.remove(self.id);
+            if state.is_idle() {
                 feeds.remove(&self.feed);
                 self.hub.shards.remove(&self.feed);
             }

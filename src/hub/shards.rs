@@ -1,4 +1,4 @@
-//! Which shards hold feeds that are watched here.
+//! The shards of the log that hold feeds with local watchers: what the log's tail has to follow.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -6,18 +6,19 @@ use tokio::sync::watch;
 
 use crate::{
     feed::FeedId,
-    log::{SHARDS, Shards, shard},
+    log::{SHARD_COUNT, Shards, shard_of},
 };
 
-/// Counts the watched feeds of each shard, so that a join or leave costs the same however many there are.
+/// Number of watched feeds per shard, so that a join or leave takes constant time however many feeds there
+/// are.
 pub(super) struct WatchedShards {
-    feeds: Mutex<[usize; SHARDS as usize]>,
+    feed_counts: Mutex<[usize; SHARD_COUNT as usize]>,
     watched: watch::Sender<Shards>,
 }
 
 impl Default for WatchedShards {
     fn default() -> Self {
-        Self { feeds: Mutex::new([0; SHARDS as usize]), watched: watch::Sender::default() }
+        Self { feed_counts: Mutex::new([0; SHARD_COUNT as usize]), watched: watch::Sender::default() }
     }
 }
 
@@ -26,28 +27,28 @@ impl WatchedShards {
         self.watched.subscribe()
     }
 
-    /// `feed`, which was not watched so far, is.
+    /// Adds a feed that was not watched so far.
     pub(super) fn add(&self, feed: &FeedId) {
-        let mut feeds = self.feeds();
-        let count = &mut feeds[usize::from(shard(feed))];
+        let mut feed_counts = self.lock_feed_counts();
+        let count = &mut feed_counts[usize::from(shard_of(feed))];
         *count += 1;
         if *count == 1 {
             self.watched.send_modify(|watched| watched.0 |= Shards::of(feed).0);
         }
     }
 
-    /// `feed`, which was watched, no longer is.
+    /// Removes a feed that is no longer watched.
     pub(super) fn remove(&self, feed: &FeedId) {
-        let mut feeds = self.feeds();
-        let count = &mut feeds[usize::from(shard(feed))];
+        let mut feed_counts = self.lock_feed_counts();
+        let count = &mut feed_counts[usize::from(shard_of(feed))];
         *count -= 1;
         if *count == 0 {
             self.watched.send_modify(|watched| watched.0 &= !Shards::of(feed).0);
         }
     }
 
-    fn feeds(&self) -> MutexGuard<'_, [usize; SHARDS as usize]> {
-        self.feeds.lock().expect("no panic while held")
+    fn lock_feed_counts(&self) -> MutexGuard<'_, [usize; SHARD_COUNT as usize]> {
+        self.feed_counts.lock().expect("no panic while held")
     }
 }
 
@@ -56,13 +57,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shard_is_watched_as_long_as_one_of_its_feeds_is() {
+    fn a_shard_is_watched_while_one_of_its_feeds_is() {
         let feed = |name: &str| FeedId::parse(name).unwrap();
         let one = feed("one");
-        let same =
-            (0..1000).map(|number| feed(&format!("{number}"))).find(|other| shard(other) == shard(&one));
+        let same = (0..1000)
+            .map(|number| feed(&format!("{number}")))
+            .find(|other| shard_of(other) == shard_of(&one));
         let (same, another) = (same.unwrap(), feed("another"));
-        assert_ne!(shard(&one), shard(&another));
+        assert_ne!(shard_of(&one), shard_of(&another));
 
         let shards = WatchedShards::default();
         let watched = shards.subscribe();

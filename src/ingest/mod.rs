@@ -1,6 +1,8 @@
-//! From a queue message to the feed log: the only place where queue, events, bucket and log meet.
+//! Ingests S3 events: parses queue messages, checks each record, and appends it to the feed log.
+//!
+//! This is the only module that uses the queue, the bucket and the log together.
 
-mod look;
+mod inspector;
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,118 +12,133 @@ use tracing::{debug, warn};
 
 use crate::{
     bucket::{Bucket, BucketError, Ping},
-    events::{self, Body, ObjectEvent, RecordError},
-    feed::{FeedEvent, Kind, ObjectKey, Photo},
-    log::{FeedLog, LogError, Outcome, Proof},
+    events::{self, MessageBody, ObjectEvent, RecordError},
+    feed::{EventKind, FeedEvent, ObjectKey, Photo},
+    log::{AppendOutcome, FeedLog, LogError, Proof},
     queue::{Disposition, Handler, Message},
 };
 
-pub use look::{Inspector, InspectorRules, Unwelcome};
+pub use inspector::{Inspector, InspectorConfig, RejectAction};
 
-/// Turns what S3 says into what feeds tell.
+/// The [`Handler`] that appends the events of a bucket to the feed log.
 #[derive(Debug)]
-pub struct Ingest {
+pub struct IngestHandler {
     bucket: Bucket,
     log: Arc<dyn FeedLog>,
     inspector: Option<Inspector>,
 }
 
-/// Why a record was not announced, on purpose. The names are the `reason` label of the metric.
+/// Why a record was dropped on purpose. Exported as the `reason` label of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Dropped {
+enum DropReason {
     OtherBucket,
-    NoPhotoKey,
+    NotAPhotoKey,
     OtherEvent,
-    Doctor,
+    DoctorPing,
     Duplicate,
     Stale,
-    Gone,
-    StillThere,
-    NotAllowed,
+    ObjectMissing,
+    ObjectExists,
+    TypeNotAllowed,
 }
 
-/// What came of one record.
-enum Told {
+/// The result of ingesting one record.
+enum RecordOutcome {
     Announced,
-    Dropped(Dropped),
+    Dropped(DropReason),
 }
 
-/// A record could not be dealt with now.
+/// Why a record could not be ingested.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+enum IngestError {
     #[error(transparent)]
-    Unreadable(#[from] RecordError),
+    UnreadableRecord(#[from] RecordError),
     #[error(transparent)]
     Log(#[from] LogError),
     #[error(transparent)]
     Bucket(#[from] BucketError),
-    #[error("no look at {key} in {}s", .limit.as_secs())]
-    TimeOut { key: ObjectKey, limit: Duration },
+    #[error("inspection of {key} timed out after {} s", .limit.as_secs())]
+    Timeout { key: ObjectKey, limit: Duration },
 }
 
-impl Ingest {
-    /// Ingests the events of `bucket` into `log`; announces unseen where there is no inspector.
+impl IngestHandler {
+    /// Creates a handler for the events of `bucket`. Without an inspector, uploads are announced without
+    /// being inspected.
     #[must_use]
     pub fn new(bucket: Bucket, log: Arc<dyn FeedLog>, inspector: Option<Inspector>) -> Self {
         Self { bucket, log, inspector }
     }
 
-    async fn record(&self, record: Result<ObjectEvent, RecordError>) -> Result<Told, Trouble> {
+    async fn ingest_record(
+        &self,
+        record: Result<ObjectEvent, RecordError>,
+    ) -> Result<RecordOutcome, IngestError> {
         let object = record?;
-        if let Some(dropped) = self.answer_doctor(&object).await {
-            return Ok(Told::Dropped(dropped));
+        if let Some(reason) = self.acknowledge_doctor_ping(&object).await {
+            return Ok(RecordOutcome::Dropped(reason));
         }
-        let names_version = object.version_id.is_some();
-        let event = match self.feed_event(object) {
+        let has_version = object.version_id.is_some();
+        let event = match self.to_feed_event(object) {
             Ok(event) => event,
-            Err(dropped) => return Ok(Told::Dropped(dropped)),
+            Err(reason) => return Ok(RecordOutcome::Dropped(reason)),
         };
-        // S3 tells of the end of one version like of a deletion; the photo may live on in another.
-        if event.kind == Kind::Removed && event.event_name.ends_with(":Delete") && names_version {
-            return self.append_if_bucket_agrees(event).await;
+        // S3 reports the deletion of a version like that of an object, but the object may still exist in
+        // another version.
+        if event.kind == EventKind::Removed && event.event_name.ends_with(":Delete") && has_version {
+            return self.append_if_bucket_confirms(event).await;
         }
-        if let (Kind::Uploaded, Some(inspector)) = (event.kind, &self.inspector) {
-            // The look is the bucket's word, too: no further question about it is needed.
-            return match inspector.look_at(&self.bucket, event).await? {
-                Ok(event) => Ok(told(self.log.append(event, Proof::Bucket, Timestamp::now()).await?)),
-                Err(dropped) => Ok(Told::Dropped(dropped)),
+        if let (EventKind::Uploaded, Some(inspector)) = (event.kind, &self.inspector) {
+            // The inspection has read the object, which proves that it exists: no HEAD is needed.
+            return match inspector.inspect(&self.bucket, event).await? {
+                Ok(event) => Ok(self.append(event, Proof::Bucket).await?.into()),
+                Err(reason) => Ok(RecordOutcome::Dropped(reason)),
             };
         }
-        match self.log.append(event.clone(), Proof::Event, Timestamp::now()).await? {
-            Outcome::Unproven => self.append_if_bucket_agrees(event).await,
-            outcome => Ok(told(outcome)),
+        match self.append(event.clone(), Proof::Event).await? {
+            AppendOutcome::Unproven => self.append_if_bucket_confirms(event).await,
+            outcome => Ok(outcome.into()),
         }
     }
 
-    /// Tells a doctor who looks on that its object's event came all the way. Nobody else waits for that:
-    /// an answer that can't be given is no reason to keep the message.
-    async fn answer_doctor(&self, object: &ObjectEvent) -> Option<Dropped> {
-        let ours = object.bucket == self.bucket.name() && kind(&object.name) == Some(Kind::Uploaded);
-        let ping = ours.then(|| Ping::parse(self.bucket.prefix(), &object.key)).flatten()?;
-        if let Err(error) = self.bucket.answer(&ping).await {
-            warn!(error = &error as &dyn std::error::Error, "the doctor was not answered");
+    /// Acknowledges the test upload of `photoshare doctor`, which waits for its event to arrive. Returns
+    /// `None` for other events. A failure is only logged: no feed is affected, and no retry is needed.
+    async fn acknowledge_doctor_ping(&self, object: &ObjectEvent) -> Option<DropReason> {
+        let is_upload = object.bucket == self.bucket.name()
+            && parse_event_kind(&object.name) == Some(EventKind::Uploaded);
+        let ping = is_upload.then(|| Ping::parse(self.bucket.prefix(), &object.key)).flatten()?;
+        if let Err(error) = self.bucket.acknowledge_ping(&ping).await {
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "failed to acknowledge the test upload of photoshare doctor"
+            );
         }
-        Some(Dropped::Doctor)
+        Some(DropReason::DoctorPing)
     }
 
-    async fn append_if_bucket_agrees(&self, event: FeedEvent) -> Result<Told, Trouble> {
-        let stored = self.bucket.head(&event.key).await?;
+    /// Appends an upload if the object exists, and a removal if it does not.
+    async fn append_if_bucket_confirms(&self, event: FeedEvent) -> Result<RecordOutcome, IngestError> {
+        let stored = self.bucket.head_object(&event.key).await?;
         match (event.kind, stored) {
-            (Kind::Uploaded, None) => Ok(Told::Dropped(Dropped::Gone)),
-            (Kind::Removed, Some(_)) => Ok(Told::Dropped(Dropped::StillThere)),
-            _ => Ok(told(self.log.append(event, Proof::Bucket, Timestamp::now()).await?)),
+            (EventKind::Uploaded, None) => Ok(RecordOutcome::Dropped(DropReason::ObjectMissing)),
+            (EventKind::Removed, Some(_)) => Ok(RecordOutcome::Dropped(DropReason::ObjectExists)),
+            _ => Ok(self.append(event, Proof::Bucket).await?.into()),
         }
     }
 
-    fn feed_event(&self, object: ObjectEvent) -> Result<FeedEvent, Dropped> {
+    async fn append(&self, event: FeedEvent, proof: Proof) -> Result<AppendOutcome, LogError> {
+        self.log.append(event, proof, Timestamp::now()).await
+    }
+
+    fn to_feed_event(&self, object: ObjectEvent) -> Result<FeedEvent, DropReason> {
         if object.bucket != self.bucket.name() {
-            return Err(Dropped::OtherBucket);
+            return Err(DropReason::OtherBucket);
         }
-        let kind = kind(&object.name).ok_or(Dropped::OtherEvent)?;
-        let key = ObjectKey::parse(self.bucket.prefix(), &object.key).map_err(|_| Dropped::NoPhotoKey)?;
+        let kind = parse_event_kind(&object.name).ok_or(DropReason::OtherEvent)?;
+        let key =
+            ObjectKey::parse(self.bucket.prefix(), &object.key).map_err(|_| DropReason::NotAPhotoKey)?;
         let photo = match kind {
-            Kind::Removed => Photo::default(),
-            Kind::Uploaded => Photo {
+            EventKind::Removed => Photo::default(),
+            EventKind::Uploaded => Photo {
                 size: object.size,
                 e_tag: object.e_tag,
                 version_id: object.version_id,
@@ -137,93 +154,109 @@ impl Ingest {
             photo,
         })
     }
+
+    /// Ingests one record, counts the result, and returns what it requires of the message.
+    async fn handle_record(
+        &self,
+        message: &Message,
+        record: Result<ObjectEvent, RecordError>,
+    ) -> Disposition {
+        match self.ingest_record(record).await {
+            Ok(RecordOutcome::Announced) => {
+                metrics::counter!("photoshare_events_announced_total").increment(1);
+                Disposition::Delete
+            }
+            Ok(RecordOutcome::Dropped(reason)) => {
+                metrics::counter!("photoshare_events_dropped_total", "reason" => reason.label()).increment(1);
+                Disposition::Delete
+            }
+            Err(IngestError::UnreadableRecord(error)) => {
+                report_unreadable(message, &error);
+                Disposition::Redeliver
+            }
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "failed to ingest a record, will be retried");
+                Disposition::Retry
+            }
+        }
+    }
 }
 
 #[async_trait]
-impl Handler for Ingest {
-    /// Deletes the message once each of its records is in the log or dropped on purpose. A record that
-    /// can't be read keeps the message for the dead-letter queue, one that can't be dealt with now keeps it
-    /// for later; the others are announced all the same.
+impl Handler for IngestHandler {
+    /// Deletes the message if each of its records was appended or dropped on purpose.
+    ///
+    /// A record that can't be parsed keeps the message for the dead-letter queue, and a record that can't
+    /// be ingested now keeps it for a retry. Either way the other records are ingested: when the message
+    /// is redelivered, the log recognizes them as duplicates.
     async fn handle(&self, message: &Message) -> Disposition {
-        let records = match events::parse(&message.body) {
-            Ok(Body::TestEvent) => {
-                debug!("test event");
+        let records = match events::parse_body(&message.body) {
+            Ok(MessageBody::TestEvent) => {
+                debug!("received the test event of S3");
                 return Disposition::Delete;
             }
-            Ok(Body::Records(records)) => records,
+            Ok(MessageBody::Records(records)) => records,
             Err(error) => {
-                poison(message, &error);
+                report_unreadable(message, &error);
                 return Disposition::Redeliver;
             }
         };
         let mut disposition = Disposition::Delete;
         for record in records {
-            match self.record(record).await {
-                Ok(Told::Announced) => metrics::counter!("photoshare_events_announced_total").increment(1),
-                Ok(Told::Dropped(dropped)) => {
-                    metrics::counter!("photoshare_events_dropped_total", "reason" => dropped.reason())
-                        .increment(1);
-                }
-                Err(Trouble::Unreadable(error)) => {
-                    poison(message, &error);
-                    if disposition == Disposition::Delete {
-                        disposition = Disposition::Redeliver;
-                    }
-                }
-                Err(trouble) => {
-                    warn!(error = &trouble as &dyn std::error::Error, "left to come again");
-                    disposition = Disposition::Retry;
-                }
-            }
+            disposition = disposition.max(self.handle_record(message, record).await);
         }
         disposition
     }
 
-    /// A bucket that refuses is there: it is one message's trouble, and waiting would not mend it.
-    async fn ready(&self) -> bool {
-        let bucket = self.bucket.ping().await;
-        self.log.ping().await.is_ok() && bucket.err().is_none_or(|error| error.is_refusal())
+    /// A bucket that denies access is available: waiting would not fix its permissions, and pausing would
+    /// delay the messages that can be handled.
+    async fn is_ready(&self) -> bool {
+        let bucket = self.bucket.check_access().await;
+        self.log.ping().await.is_ok() && bucket.err().is_none_or(|error| error.is_access_denied())
     }
 }
 
-/// A message that can't be read comes again until the queue gives it up: said once, counted each time.
-fn poison(message: &Message, error: &(dyn std::error::Error + 'static)) {
+/// Counts an unreadable message each time, and logs it at its first receive only: the queue redelivers it
+/// until it moves it to the dead-letter queue.
+fn report_unreadable(message: &Message, error: &(dyn std::error::Error + 'static)) {
     metrics::counter!("photoshare_messages_unreadable_total").increment(1);
     if message.receive_count <= 1 {
-        warn!(sqs.message_id = message.id, error, "unreadable, left for the dead-letter queue");
+        warn!(sqs.message_id = message.id, error, "unreadable message, left for the dead-letter queue");
     }
 }
 
-fn told(outcome: Outcome) -> Told {
-    match outcome {
-        Outcome::Appended(_) => Told::Announced,
-        Outcome::Duplicate => Told::Dropped(Dropped::Duplicate),
-        Outcome::Stale | Outcome::Unproven => Told::Dropped(Dropped::Stale),
+impl From<AppendOutcome> for RecordOutcome {
+    fn from(outcome: AppendOutcome) -> Self {
+        match outcome {
+            AppendOutcome::Appended(_) => Self::Announced,
+            AppendOutcome::Duplicate => Self::Dropped(DropReason::Duplicate),
+            AppendOutcome::Stale | AppendOutcome::Unproven => Self::Dropped(DropReason::Stale),
+        }
     }
 }
 
-fn kind(event_name: &str) -> Option<Kind> {
+fn parse_event_kind(event_name: &str) -> Option<EventKind> {
     match event_name.split_once(':')? {
-        ("ObjectCreated", _) => Some(Kind::Uploaded),
+        ("ObjectCreated", _) => Some(EventKind::Uploaded),
         ("ObjectRemoved", "Delete" | "DeleteMarkerCreated") | ("LifecycleExpiration", _) => {
-            Some(Kind::Removed)
+            Some(EventKind::Removed)
         }
         _ => None,
     }
 }
 
-impl Dropped {
-    fn reason(self) -> &'static str {
+impl DropReason {
+    fn label(self) -> &'static str {
         match self {
             Self::OtherBucket => "other_bucket",
-            Self::NoPhotoKey => "no_photo_key",
+            Self::NotAPhotoKey => "no_photo_key",
             Self::OtherEvent => "other_event",
-            Self::Doctor => "doctor",
+            Self::DoctorPing => "doctor",
             Self::Duplicate => "duplicate",
             Self::Stale => "stale",
-            Self::Gone => "gone",
-            Self::StillThere => "still_there",
-            Self::NotAllowed => "not_allowed",
+            Self::ObjectMissing => "gone",
+            Self::ObjectExists => "still_there",
+            Self::TypeNotAllowed => "not_allowed",
         }
     }
 }

@@ -1,49 +1,48 @@
-//! What a photo really is, by its first bytes. Pure: no call, no clock.
+//! Detects the real type and the dimensions of a file from its first bytes. Pure: no I/O, no clock.
 //!
-//! The bytes are anybody's: parsers written for photos meet files made to break them, so their panics
-//! end here.
+//! The bytes are untrusted: a file may be crafted to break a parser. A panic of a parser is caught here.
 
-mod kind;
+mod detected_type;
 
 use std::{io::Cursor, panic::catch_unwind};
 
 use exif::{In, Tag};
 
-pub use kind::Kind;
+pub use detected_type::DetectedType;
 
-/// What the first bytes of an object tell.
+/// The result of inspecting a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Findings {
-    /// What it is.
-    pub kind: Kind,
-    /// Width and height in pixels as shown, where they can be read.
+pub struct Inspection {
+    /// The type by magic bytes.
+    pub detected_type: DetectedType,
+    /// Width and height in pixels after the Exif orientation is applied; `None` if they can't be read.
     pub dimensions: Option<(u32, u32)>,
 }
 
-/// Reads what `first`, the beginning of an object, tells.
+/// Inspects the first bytes of a file.
 #[must_use]
-pub fn inspect(first: &[u8]) -> Findings {
-    let kind = Kind::of(first);
-    let dimensions = match kind {
-        Kind::Photo(_) => catch_unwind(|| dimensions(first)).ok().flatten(),
-        Kind::Other(_) | Kind::Unknown => None,
+pub fn inspect_bytes(first: &[u8]) -> Inspection {
+    let detected_type = DetectedType::detect(first);
+    let dimensions = match detected_type {
+        DetectedType::Photo(_) => catch_unwind(|| read_dimensions(first)).ok().flatten(),
+        DetectedType::Other(_) | DetectedType::Unknown => None,
     };
-    Findings { kind, dimensions }
+    Inspection { detected_type, dimensions }
 }
 
-/// As shown: those that are turned by a quarter swap their sides.
-fn dimensions(first: &[u8]) -> Option<(u32, u32)> {
+fn read_dimensions(first: &[u8]) -> Option<(u32, u32)> {
     let size = imagesize::blob_size(first).ok()?;
     let (width, height) = (u32::try_from(size.width).ok()?, u32::try_from(size.height).ok()?);
-    let (width, height) = if turned(first) { (height, width) } else { (width, height) };
+    let (width, height) = if is_rotated_by_exif(first) { (height, width) } else { (width, height) };
     (width > 0 && height > 0).then_some((width, height))
 }
 
-/// Whether the Exif orientation is one of those by a quarter. HEIF has its own way to turn, which
-/// `imagesize` knows, and its Exif orientation is not to be heeded.
+/// Whether the Exif orientation rotates the image by 90° or 270°. HEIF and AVIF have a rotation of their
+/// own, which `imagesize` applies, and readers must ignore their Exif orientation.
 /// <https://www.cipa.jp/std/documents/download_e.html?CIPA_DC-008-2024-E>
-fn turned(first: &[u8]) -> bool {
-    if matches!(Kind::of(first), Kind::Photo("image/heic" | "image/heif" | "image/avif")) {
+fn is_rotated_by_exif(first: &[u8]) -> bool {
+    if matches!(DetectedType::detect(first), DetectedType::Photo("image/heic" | "image/heif" | "image/avif"))
+    {
         return false;
     }
     let mut reader = exif::Reader::new();

@@ -1,134 +1,138 @@
-//! How often somebody may ask, and how many may be connected.
+//! Rate limits per caller and the limit on concurrent connections.
 //!
-//! A caller is the token's subject or else an address. Limits are of this process alone: with several,
-//! each grants its own.
+//! A caller is identified by the token's subject, or by the client's address without one. Each process counts
+//! separately: with n processes, a caller can reach n times the limit.
 
-mod address;
-mod places;
+mod connections;
 mod rate;
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use http::HeaderMap;
 
-use crate::{auth::Access, listener::Peer};
-use places::Places;
-use rate::PerCaller;
+use crate::{auth::Access, client_address::ClientAddress, listener::Peer};
+use connections::ConnectionLimit;
+use rate::KeyedRateLimiter;
 
-pub use address::ClientAddress;
-pub use places::{NoPlace, Place};
-pub use rate::{JoinRate, Rate};
+pub use connections::{ConnectionLimitExceeded, ConnectionPermit};
+pub use rate::{JoinRateLimiter, Rate};
 
-/// What is limited, and how much.
+/// Settings of the limits; `None` disables a limit.
 #[derive(Debug, Clone, Default)]
-pub struct Settings {
-    /// Uploads granted to one caller.
+pub struct LimitSettings {
+    /// Upload grants per caller.
     pub grants: Option<Rate>,
-    /// Other requests of one caller.
+    /// Other requests per caller.
     pub requests: Option<Rate>,
-    /// Joins of one connection.
+    /// Joins per connection.
     pub joins: Option<Rate>,
-    /// Connections to this process.
+    /// Concurrent connections to this process.
     pub connections: usize,
-    /// Connections of one address.
+    /// Concurrent connections per client address.
     pub connections_per_address: Option<NonZeroUsize>,
-    /// Proxies in front of us whose word on addresses counts.
+    /// Number of trusted proxies in front of the server that append to `X-Forwarded-For`.
     pub trusted_proxy_hops: usize,
 }
 
-/// Who asks, as far as limits are concerned.
+/// Identifies a caller for rate limiting.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Caller {
-    /// The subject of a token.
+pub enum RateLimitKey {
+    /// Subject of the token.
     Subject(String),
-    /// Whoever is at this address.
+    /// Address of the client, for tokens without a subject and for anonymous callers.
     Address(ClientAddress),
 }
 
-/// Too often.
+/// A rate limit was exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{what}: at most {rate}; try again in {} s", .retry_after.as_secs())]
-pub struct TooMany {
-    /// What of.
-    pub what: &'static str,
-    /// How much there may be.
+#[error("too many {counted}: the limit is {rate}; retry after {} s", .retry_after.as_secs())]
+pub struct RateLimitExceeded {
+    /// What is limited.
+    pub counted: &'static str,
+    /// The limit.
     pub rate: Rate,
-    /// When it will do, in whole seconds.
+    /// Time until a retry can succeed, in whole seconds.
     pub retry_after: Duration,
 }
 
-/// Keeps the limits.
+/// Enforces the limits.
 #[derive(Debug)]
 pub struct Limiter {
-    grants: Option<PerCaller>,
-    requests: Option<PerCaller>,
+    grants: Option<KeyedRateLimiter>,
+    requests: Option<KeyedRateLimiter>,
     joins: Option<Rate>,
-    places: Arc<Places>,
+    connections: Arc<ConnectionLimit>,
     trusted_proxy_hops: usize,
 }
 
 impl Limiter {
-    /// Keeps these limits.
+    /// Creates a limiter with these settings.
     #[must_use]
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &LimitSettings) -> Self {
         Self {
-            grants: settings.grants.map(|rate| PerCaller::new("uploads granted to one caller", rate)),
-            requests: settings.requests.map(|rate| PerCaller::new("requests of one caller", rate)),
+            grants: settings.grants.map(|rate| KeyedRateLimiter::new("upload grants for this caller", rate)),
+            requests: settings.requests.map(|rate| KeyedRateLimiter::new("requests from this caller", rate)),
             joins: settings.joins,
-            places: Arc::new(Places::new(settings.connections, settings.connections_per_address)),
+            connections: Arc::new(ConnectionLimit::new(
+                settings.connections,
+                settings.connections_per_address,
+            )),
             trusted_proxy_hops: settings.trusted_proxy_hops,
         }
     }
 
-    /// Where a request comes from.
+    /// The address of the client that sent the request.
     #[must_use]
-    pub fn address(&self, peer: Option<&Peer>, headers: &HeaderMap) -> ClientAddress {
-        ClientAddress::of(peer.map(|peer| peer.address.ip()), headers, self.trusted_proxy_hops)
+    pub fn client_address(&self, peer: Option<&Peer>, headers: &HeaderMap) -> ClientAddress {
+        ClientAddress::resolve(peer.map(|peer| peer.address.ip()), headers, self.trusted_proxy_hops)
     }
 
-    /// Counts one request.
+    /// Counts one request of a caller.
     ///
     /// # Errors
-    /// When there were too many.
-    pub fn request(&self, caller: &Caller) -> Result<(), TooMany> {
-        self.requests.as_ref().map_or(Ok(()), |requests| requests.count(caller, 1))
+    /// When the caller exceeded the limit.
+    pub fn check_request(&self, caller: &RateLimitKey) -> Result<(), RateLimitExceeded> {
+        self.requests.as_ref().map_or(Ok(()), |requests| requests.check(caller, 1))
     }
 
-    /// Counts uploads that are asked for together: all of them or none. More than ever fit at once cost
-    /// as much as fits.
+    /// Counts the uploads of one request: all of them or none. More uploads than the burst size count as the
+    /// burst size.
     ///
     /// # Errors
-    /// When there were too many.
-    pub fn grants(&self, caller: &Caller, uploads: usize) -> Result<(), TooMany> {
-        self.grants.as_ref().map_or(Ok(()), |grants| grants.count(caller, uploads))
+    /// When the caller exceeded the limit.
+    pub fn check_grants(&self, caller: &RateLimitKey, uploads: usize) -> Result<(), RateLimitExceeded> {
+        self.grants.as_ref().map_or(Ok(()), |grants| grants.check(caller, uploads))
     }
 
-    /// What limits the joins of one connection.
+    /// Creates the rate limiter for the joins of one connection.
     #[must_use]
-    pub fn joins(&self) -> JoinRate {
-        JoinRate::new(self.joins)
+    pub fn join_limiter(&self) -> JoinRateLimiter {
+        JoinRateLimiter::new(self.joins)
     }
 
-    /// A place for one more connection, given back when it is dropped.
+    /// Acquires a permit for one connection, released on drop.
     ///
     /// # Errors
-    /// When there is none left.
-    pub fn place(&self, address: ClientAddress) -> Result<Place, NoPlace> {
-        self.places.take(address)
+    /// When the process or the address has its maximum number of connections.
+    pub fn acquire_connection(
+        &self,
+        address: ClientAddress,
+    ) -> Result<ConnectionPermit, ConnectionLimitExceeded> {
+        self.connections.acquire(address)
     }
 
-    /// Forgets callers that have all their allowance again. To be called now and then.
-    pub fn forget_idle(&self) {
+    /// Removes the state of callers whose allowance is full again. Call it periodically.
+    pub fn forget_idle_keys(&self) {
         for limit in [&self.grants, &self.requests].into_iter().flatten() {
             limit.forget_idle();
         }
     }
 }
 
-impl Caller {
-    /// The bearer of `access`, who calls from `address`.
+impl RateLimitKey {
+    /// The key of a caller with these rights at this address.
     #[must_use]
-    pub fn of(access: &Access, address: ClientAddress) -> Self {
+    pub fn for_caller(access: &Access, address: ClientAddress) -> Self {
         access.subject.clone().map_or(Self::Address(address), Self::Subject)
     }
 }

@@ -1,9 +1,9 @@
-//! S3 inside the process, for `photoshare dev`: a folder served by `s3s`, whose changes become the same
-//! event messages that AWS sends.
+//! Embedded S3 for `photoshare dev`: `s3s` serves a folder, and each change sends the same event message that
+//! AWS would send.
 
-mod access;
 mod multipart;
-mod notify;
+mod notifier;
+mod signed_headers;
 mod store;
 
 use std::{
@@ -18,78 +18,82 @@ use s3s::{
 };
 
 use crate::queue::LocalQueue;
-use access::SignedHeaders;
+use signed_headers::RequireSignedHeaders;
 use store::NotifyingStore;
 
-/// The bucket's name: the first part of its paths.
-pub const BUCKET: &str = "photoshare";
+/// Name of the bucket, the first segment of its paths.
+pub const BUCKET_NAME: &str = "photoshare";
 
-/// The keys that requests to the embedded S3 are signed with. They live as long as the data.
+/// Credentials for the embedded S3, stored with the data.
 #[derive(Clone)]
-pub struct Keys {
-    /// The key's id.
+pub struct LocalCredentials {
+    /// Access key id.
     pub access_key_id: String,
-    /// The secret.
+    /// Secret access key.
     pub secret_access_key: String,
 }
 
-/// The embedded S3 could not be set up.
+/// The embedded S3 could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalError {
-    /// The data folder can't be used.
-    #[error("data folder {path}")]
+    /// The data folder could not be read or written.
+    #[error("failed to use the data folder {path}")]
     Folder {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         #[source]
         source: io::Error,
     },
-    /// s3s-fs refused the folder.
-    #[error("embedded S3: {0}")]
+    /// s3s-fs rejected the folder.
+    #[error("failed to start the embedded S3: {0}")]
     Store(String),
 }
 
-/// Opens the embedded S3 on `folder`; what it stores and deletes is told to `queue`.
+/// Opens the embedded S3 on `folder`. Sends an event message to `queue` for each stored or deleted object.
 ///
 /// # Errors
-/// When the folder can't be made or read.
-pub fn open(folder: &Path, keys: &Keys, queue: Arc<LocalQueue>) -> Result<S3Service, LocalError> {
+/// When the folder can't be created or read.
+pub fn open_store(
+    folder: &Path,
+    keys: &LocalCredentials,
+    queue: Arc<LocalQueue>,
+) -> Result<S3Service, LocalError> {
     let root = folder.join("s3");
-    std::fs::create_dir_all(root.join(BUCKET))
+    std::fs::create_dir_all(root.join(BUCKET_NAME))
         .map_err(|source| LocalError::Folder { path: root.clone(), source })?;
     let files = s3s_fs::FileSystem::new(&root).map_err(|error| LocalError::Store(format!("{error:?}")))?;
-    let mut builder = S3ServiceBuilder::new(NotifyingStore::new(files, root, queue));
-    builder.set_access(SignedHeaders);
-    builder.set_auth(SimpleAuth::from_single(keys.access_key_id.clone(), keys.secret_access_key.clone()));
-    Ok(builder.build())
+    let mut service = S3ServiceBuilder::new(NotifyingStore::new(files, root, queue));
+    service.set_access(RequireSignedHeaders);
+    service.set_auth(SimpleAuth::from_single(keys.access_key_id.clone(), keys.secret_access_key.clone()));
+    Ok(service.build())
 }
 
-impl Keys {
-    /// Those in `folder`; made and kept there the first time.
+impl LocalCredentials {
+    /// Loads the credentials from `folder`, or creates and stores them there.
     ///
     /// # Errors
     /// When the folder can't be read or written.
-    pub fn of(folder: &Path) -> Result<Self, LocalError> {
+    pub fn load_or_create(folder: &Path) -> Result<Self, LocalError> {
         let path = folder.join("secret");
-        let failed = |source| LocalError::Folder { path: path.clone(), source };
+        let folder_error = |source| LocalError::Folder { path: path.clone(), source };
         let secret_access_key = match std::fs::read_to_string(&path) {
             Ok(secret) => secret.trim().to_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                std::fs::create_dir_all(folder).map_err(failed)?;
+                std::fs::create_dir_all(folder).map_err(folder_error)?;
                 let mut random = [0; 32];
                 getrandom::fill(&mut random).expect("the system has randomness");
                 let secret = hex::encode(random);
-                write_secret(&path, &secret).map_err(failed)?;
+                write_secret(&path, &secret).map_err(folder_error)?;
                 secret
             }
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(folder_error(error)),
         };
         Ok(Self { access_key_id: "photoshare-dev".into(), secret_access_key })
     }
 }
 
-/// Writes what only its owner may read.
+/// Writes a file that only its owner can read.
 fn write_secret(path: &Path, secret: &str) -> io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     #[cfg(unix)]

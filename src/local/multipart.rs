@@ -1,6 +1,6 @@
-//! What s3s-fs does not keep of uploads in parts: whose they are, and the tags of their parts.
+//! State of multipart uploads that s3s-fs does not store: their keys and the `ETag`s of their parts.
 //!
-//! It is kept in memory: an upload in parts does not outlive the process.
+//! It is in memory: multipart uploads do not survive a restart.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,73 +13,76 @@ use s3s::{
     s3_error,
 };
 
-/// Every part but the last has at least so many bytes.
-const MIN_PART: i64 = 5 * 1024 * 1024;
+/// Minimum size of every part except the last.
+const MIN_PART_BYTES: i64 = 5 * 1024 * 1024;
 
-/// The uploads in parts that have begun, by id.
+/// The multipart uploads in progress, by id.
 #[derive(Debug, Default)]
-pub(super) struct MultipartUploads(Mutex<HashMap<String, Upload>>);
+pub(super) struct MultipartUploads(Mutex<HashMap<String, PendingUpload>>);
 
 #[derive(Debug)]
-struct Upload {
+struct PendingUpload {
     key: String,
-    tags: BTreeMap<i32, ETag>,
+    /// By part number.
+    e_tags: BTreeMap<i32, ETag>,
 }
 
 impl MultipartUploads {
-    pub(super) fn begin(&self, id: Option<&str>, key: String) {
-        let upload = Upload { key, tags: BTreeMap::new() };
-        self.uploads().extend(id.map(|id| (id.to_owned(), upload)));
+    pub(super) fn insert(&self, id: Option<&str>, key: String) {
+        let upload = PendingUpload { key, e_tags: BTreeMap::new() };
+        self.lock().extend(id.map(|id| (id.to_owned(), upload)));
     }
 
-    /// Whether there is such an upload, and of that key.
-    pub(super) fn check(&self, id: &str, key: &str) -> S3Result<()> {
-        match self.uploads().get(id) {
+    /// Requires that the upload exists and has this key.
+    pub(super) fn require(&self, id: &str, key: &str) -> S3Result<()> {
+        match self.lock().get(id) {
             Some(upload) if upload.key == key => Ok(()),
             _ => Err(s3_error!(NoSuchUpload)),
         }
     }
 
-    pub(super) fn note(&self, id: &str, number: i32, tag: Option<ETag>) {
-        if let Some(upload) = self.uploads().get_mut(id) {
-            upload.tags.extend(tag.map(|tag| (number, tag)));
+    pub(super) fn record_part(&self, id: &str, number: i32, e_tag: Option<ETag>) {
+        if let Some(upload) = self.lock().get_mut(id) {
+            upload.e_tags.extend(e_tag.map(|e_tag| (number, e_tag)));
         }
     }
 
-    /// Gives `parts` their tags, in the order of their numbers.
-    pub(super) fn complete_list(&self, id: &str, parts: &mut Vec<Part>) {
-        let uploads = self.uploads();
-        let tags = uploads.get(id).map(|upload| &upload.tags);
+    /// Sets the `ETag` of each part, drops unknown parts and sorts by number.
+    pub(super) fn fill_e_tags(&self, id: &str, parts: &mut Vec<Part>) {
+        let uploads = self.lock();
+        let e_tags = uploads.get(id).map(|upload| &upload.e_tags);
         parts.retain_mut(|part| {
-            part.e_tag = part.part_number.and_then(|number| tags?.get(&number).cloned());
+            part.e_tag = part.part_number.and_then(|number| e_tags?.get(&number).cloned());
             part.e_tag.is_some()
         });
         parts.sort_by_key(|part| part.part_number);
     }
 
-    pub(super) fn end(&self, id: &str) {
-        self.uploads().remove(id);
+    pub(super) fn remove(&self, id: &str) {
+        self.lock().remove(id);
     }
 
-    fn uploads(&self) -> MutexGuard<'_, HashMap<String, Upload>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, PendingUpload>> {
         self.0.lock().expect("no panic while held")
     }
 }
 
-/// Whether an object can be made of the parts that are named: each by the tag that it has, in their order,
-/// and of them all only the last a small one. `stored` is what
-/// [`MultipartUploads::complete_list`] completed.
-pub(super) fn check_parts(stored: &[Part], named: &[CompletedPart]) -> S3Result<()> {
+/// Validates the parts of a request to complete an upload: each is stored with the given `ETag`, they are in
+/// ascending order, and only the last is smaller than the minimum. `stored` comes from
+/// [`MultipartUploads::fill_e_tags`].
+pub(super) fn validate_parts(stored: &[Part], listed: &[CompletedPart]) -> S3Result<()> {
     let find = |part: &CompletedPart| stored.iter().find(|stored| stored.part_number == part.part_number);
-    let tag = |tag: &Option<ETag>| tag.as_ref().map(|tag| tag.value().to_owned());
-    if !named.iter().all(|part| find(part).is_some_and(|stored| tag(&stored.e_tag) == tag(&part.e_tag))) {
+    let value = |e_tag: &Option<ETag>| e_tag.as_ref().map(|e_tag| e_tag.value().to_owned());
+    let is_stored =
+        |part: &CompletedPart| find(part).is_some_and(|stored| value(&stored.e_tag) == value(&part.e_tag));
+    if !listed.iter().all(is_stored) {
         return Err(s3_error!(InvalidPart));
     }
-    if !named.is_sorted_by(|one, next| one.part_number < next.part_number) {
+    if !listed.is_sorted_by(|part, next| part.part_number < next.part_number) {
         return Err(s3_error!(InvalidPartOrder));
     }
-    let but_last = named.split_last().map_or(named, |(_, others)| others);
-    if but_last.iter().filter_map(find).any(|stored| stored.size < Some(MIN_PART)) {
+    let all_but_last = listed.split_last().map_or(listed, |(_, others)| others);
+    if all_but_last.iter().filter_map(find).any(|stored| stored.size < Some(MIN_PART_BYTES)) {
         return Err(s3_error!(EntityTooSmall));
     }
     Ok(())

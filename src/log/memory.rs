@@ -1,4 +1,4 @@
-//! The log of one process, in its memory.
+//! A feed log in the memory of one process.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -11,66 +11,71 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{broadcast, mpsc, watch};
 
-use super::{Entry, FeedLog, LogError, Outcome, Proof, Read, Retention, Seen, Shards, Tail, Verdict, judge};
-use crate::feed::{Cursor, Epoch, FeedEvent, FeedId, Kind, ObjectKey, Tag};
+use super::{
+    AppendOutcome, Entry, FeedLog, LogError, Proof, ReadResult, Retention, Shards, TailItem,
+    dedup::{Freshness, SeenEvent},
+};
+use crate::feed::{Cursor, Epoch, EventKind, FeedEvent, FeedId, ObjectKey, Tag};
 
-/// Appends that a tail may lag behind before it is told to read anew.
-const TAIL_BUFFER: usize = 4096;
+/// Appends by which a tail may lag behind before it has to resync.
+const TAIL_CAPACITY: usize = 4096;
 
-/// A [`FeedLog`] that dies with the process: after a restart every feed begins a new epoch.
+/// A [`FeedLog`] that is lost with the process: after a restart every feed has a new epoch.
 pub struct MemoryLog {
-    feeds: Mutex<HashMap<FeedId, Feed>>,
+    feeds: Mutex<HashMap<FeedId, MemoryFeed>>,
     tail: broadcast::Sender<Arc<Entry>>,
     retention: Retention,
 }
 
-struct Feed {
+struct MemoryFeed {
     end: Cursor,
     entries: VecDeque<Arc<Entry>>,
-    seen: HashMap<ObjectKey, (Timestamp, Seen)>,
+    /// The latest event of each object key, and when it was recorded.
+    seen: HashMap<ObjectKey, (Timestamp, SeenEvent)>,
     seen_by_time: BTreeSet<(Timestamp, ObjectKey)>,
-    /// What happened before this may have been forgotten.
-    remembers_since: Timestamp,
-    touched: Timestamp,
+    /// Events from before this time may be missing from `seen`.
+    seen_since: Timestamp,
+    last_used: Timestamp,
 }
 
 impl MemoryLog {
-    /// An empty log.
+    /// Creates an empty log.
     #[must_use]
     pub fn new(retention: Retention) -> Self {
-        Self { feeds: Mutex::default(), tail: broadcast::channel(TAIL_BUFFER).0, retention }
+        Self { feeds: Mutex::default(), tail: broadcast::channel(TAIL_CAPACITY).0, retention }
     }
 
-    /// Forgets the feeds that nobody used for as long as the retention says.
-    pub fn forget_idle(&self, now: Timestamp) {
-        let oldest = before(now, self.retention.idle);
-        let oldest_unused = before(now, self.retention.idle_unused());
-        self.feeds().retain(|_, feed| feed.touched >= if feed.is_unused() { oldest_unused } else { oldest });
+    /// Deletes the feeds whose TTL has expired. To be called regularly.
+    pub fn remove_idle_feeds(&self, now: Timestamp) {
+        let oldest = subtract(now, self.retention.idle_ttl);
+        let oldest_unused = subtract(now, self.retention.unused_ttl());
+        self.lock_feeds()
+            .retain(|_, feed| feed.last_used >= if feed.is_unused() { oldest_unused } else { oldest });
     }
 
-    /// Asks the log of `feed`, which counts as using it.
-    fn ask<T>(&self, feed: &FeedId, question: impl FnOnce(&Feed) -> T) -> T {
+    /// Reads from `feed`, which is created if it does not exist, and renews its TTL.
+    fn read_feed<T>(&self, feed: &FeedId, read: impl FnOnce(&MemoryFeed) -> T) -> T {
         let now = Timestamp::now();
-        let mut feeds = self.feeds();
-        let feed = feeds.entry(feed.clone()).or_insert_with(|| Feed::new(now));
-        feed.touched = now;
-        question(feed)
+        let mut feeds = self.lock_feeds();
+        let feed = feeds.entry(feed.clone()).or_insert_with(|| MemoryFeed::new(now));
+        feed.last_used = now;
+        read(feed)
     }
 
-    fn feeds(&self) -> MutexGuard<'_, HashMap<FeedId, Feed>> {
-        self.feeds.lock().expect("no panic while the log is held")
+    fn lock_feeds(&self) -> MutexGuard<'_, HashMap<FeedId, MemoryFeed>> {
+        self.feeds.lock().expect("no panic while the lock is held")
     }
 }
 
-impl Feed {
+impl MemoryFeed {
     fn new(now: Timestamp) -> Self {
         Self {
             end: Cursor::start(Epoch::random()),
             entries: VecDeque::new(),
             seen: HashMap::new(),
             seen_by_time: BTreeSet::new(),
-            remembers_since: now,
-            touched: now,
+            seen_since: now,
+            last_used: now,
         }
     }
 
@@ -78,116 +83,127 @@ impl Feed {
         self.end.offset == 0
     }
 
-    fn judge(&self, event: &FeedEvent, proof: Proof) -> Option<Outcome> {
-        match self.seen.get(&event.key).map(|(_, seen)| judge(seen, event)) {
-            Some(Verdict::Duplicate) => Some(Outcome::Duplicate),
-            Some(Verdict::Stale) => Some(Outcome::Stale),
-            Some(Verdict::News) => None,
+    /// Returns why `event` is not to be appended, or `None` if it is.
+    fn reject(&self, event: &FeedEvent, proof: Proof) -> Option<AppendOutcome> {
+        match self.seen.get(&event.key).map(|(_, seen)| seen.compare(event)) {
+            Some(Freshness::Duplicate) => Some(AppendOutcome::Duplicate),
+            Some(Freshness::Stale) => Some(AppendOutcome::Stale),
+            Some(Freshness::Newer) => None,
             None => {
-                let remembered = event.event_time.is_some_and(|time| time >= self.remembers_since);
-                (proof == Proof::Event && !remembered).then_some(Outcome::Unproven)
+                let would_be_recorded = event.event_time.is_some_and(|time| time >= self.seen_since);
+                (proof == Proof::Event && !would_be_recorded).then_some(AppendOutcome::Unproven)
             }
         }
     }
 
     fn append(&mut self, event: FeedEvent, now: Timestamp, retention: &Retention) -> Arc<Entry> {
-        self.remember(&event, now, retention);
+        self.record_seen(&event, now, retention);
         let cursor = Cursor { offset: self.end.offset + 1, tag: Tag::random(), ..self.end };
-        let entry = Arc::new(Entry { cursor, previous: self.end.tag, event });
+        let entry = Arc::new(Entry { cursor, previous_tag: self.end.tag, event });
         self.end = cursor;
-        self.touched = now;
+        self.last_used = now;
         self.entries.push_back(entry.clone());
-        if self.entries.len() > retention.entries {
+        if self.entries.len() > retention.max_entries {
             self.entries.pop_front();
         }
         entry
     }
 
-    fn remember(&mut self, event: &FeedEvent, now: Timestamp, retention: &Retention) {
-        if let Some((then, _)) = self.seen.insert(event.key.clone(), (now, Seen::of(event))) {
-            self.seen_by_time.remove(&(then, event.key.clone()));
+    /// Records `event` and removes records that are too old or too many.
+    fn record_seen(&mut self, event: &FeedEvent, now: Timestamp, retention: &Retention) {
+        if let Some((recorded_at, _)) = self.seen.insert(event.key.clone(), (now, SeenEvent::of(event))) {
+            self.seen_by_time.remove(&(recorded_at, event.key.clone()));
         }
         self.seen_by_time.insert((now, event.key.clone()));
-        let oldest = before(now, retention.seen_for);
-        while let Some((then, key)) = self.seen_by_time.first().cloned() {
-            if then >= oldest && self.seen_by_time.len() <= retention.seen {
+        let oldest = subtract(now, retention.seen_ttl);
+        while let Some((recorded_at, key)) = self.seen_by_time.first().cloned() {
+            if recorded_at >= oldest && self.seen_by_time.len() <= retention.max_seen_keys {
                 break;
             }
             self.seen_by_time.pop_first();
             self.seen.remove(&key);
-            self.remembers_since = self.remembers_since.max(then);
+            self.seen_since = self.seen_since.max(recorded_at);
         }
     }
 
-    fn read_after(&self, after: Cursor, limit: usize) -> Read {
+    fn read_after(&self, after: Cursor, limit: usize) -> ReadResult {
         let Some(missed) = self.end.offset.checked_sub(after.offset) else {
-            return Read::Lost(self.end);
+            return ReadResult::Lost(self.end);
         };
         let missed = usize::try_from(missed).unwrap_or(usize::MAX);
         let Some(from) = self.entries.len().checked_sub(missed) else {
-            return Read::Lost(self.end);
+            return ReadResult::Lost(self.end);
         };
-        let tag = self.entries.get(from).map_or(self.end.tag, |next| next.previous);
+        let tag = self.entries.get(from).map_or(self.end.tag, |next| next.previous_tag);
         if after.epoch != self.end.epoch || after.tag != tag {
-            return Read::Lost(self.end);
+            return ReadResult::Lost(self.end);
         }
-        Read::Entries(self.entries.range(from..).take(limit).cloned().collect())
+        ReadResult::Entries(self.entries.range(from..).take(limit).cloned().collect())
     }
 }
 
 #[async_trait]
 impl FeedLog for MemoryLog {
-    async fn append(&self, event: FeedEvent, proof: Proof, now: Timestamp) -> Result<Outcome, LogError> {
-        let mut feeds = self.feeds();
-        let feed = feeds.entry(event.feed().clone()).or_insert_with(|| Feed::new(now));
-        if let Some(outcome) = feed.judge(&event, proof) {
+    async fn append(
+        &self,
+        event: FeedEvent,
+        proof: Proof,
+        now: Timestamp,
+    ) -> Result<AppendOutcome, LogError> {
+        let mut feeds = self.lock_feeds();
+        let feed = feeds.entry(event.feed().clone()).or_insert_with(|| MemoryFeed::new(now));
+        if let Some(outcome) = feed.reject(&event, proof) {
             return Ok(outcome);
         }
         let entry = feed.append(event, now, &self.retention);
         let cursor = entry.cursor;
-        // Told under the lock, so that every tail hears the entries of a feed in their order. That
-        // nobody listens is no failure.
+        // Sent under the lock, so that every tail receives the entries of a feed in order. It fails only if
+        // there is no tail.
         let _ = self.tail.send(entry);
-        Ok(Outcome::Appended(cursor))
+        Ok(AppendOutcome::Appended(cursor))
     }
 
-    async fn read_after(&self, feed: &FeedId, after: Cursor, limit: usize) -> Result<Read, LogError> {
-        Ok(self.ask(feed, |feed| feed.read_after(after, limit)))
+    async fn read_after(&self, feed: &FeedId, after: Cursor, limit: usize) -> Result<ReadResult, LogError> {
+        Ok(self.read_feed(feed, |feed| feed.read_after(after, limit)))
     }
 
-    async fn end(&self, feed: &FeedId) -> Result<Cursor, LogError> {
-        Ok(self.ask(feed, |feed| feed.end))
+    async fn read_end(&self, feed: &FeedId) -> Result<Cursor, LogError> {
+        Ok(self.read_feed(feed, |feed| feed.end))
     }
 
-    async fn renew(&self, watched: Vec<FeedId>) -> Result<(), LogError> {
+    async fn renew_ttl(&self, feeds: Vec<FeedId>) -> Result<(), LogError> {
         let now = Timestamp::now();
-        let mut feeds = self.feeds();
-        for feed in &watched {
-            if let Some(feed) = feeds.get_mut(feed) {
-                feed.touched = now;
+        let mut existing = self.lock_feeds();
+        for feed in &feeds {
+            if let Some(feed) = existing.get_mut(feed) {
+                feed.last_used = now;
             }
         }
         Ok(())
     }
 
-    async fn last_of(&self, key: &ObjectKey, kind: Option<Kind>) -> Result<Option<Arc<Entry>>, LogError> {
-        let feeds = self.feeds();
+    async fn find_latest(
+        &self,
+        key: &ObjectKey,
+        kind: Option<EventKind>,
+    ) -> Result<Option<Arc<Entry>>, LogError> {
+        let feeds = self.lock_feeds();
         let entries = feeds.get(key.feed()).map(|feed| &feed.entries);
-        Ok(entries.and_then(|entries| entries.iter().rev().find(|entry| entry.tells_of(key, kind))).cloned())
+        Ok(entries.and_then(|entries| entries.iter().rev().find(|entry| entry.is_about(key, kind))).cloned())
     }
 
     async fn tail(
         &self,
         _watched: watch::Receiver<Shards>,
-        told: mpsc::Sender<Tail>,
+        tx: mpsc::Sender<TailItem>,
     ) -> Result<(), LogError> {
         let mut appended = self.tail.subscribe();
-        // What was appended before nobody listened has gone by.
-        let mut next = Tail::Resync(Shards(u64::MAX));
-        while told.send(next).await.is_ok() {
+        // Entries that were appended before the subscription were not sent.
+        let mut next = TailItem::Resync(Shards::ALL);
+        while tx.send(next).await.is_ok() {
             next = match appended.recv().await {
-                Ok(entry) => Tail::Appended(entry),
-                Err(broadcast::error::RecvError::Lagged(_)) => Tail::Resync(Shards(u64::MAX)),
+                Ok(entry) => TailItem::Appended(entry),
+                Err(broadcast::error::RecvError::Lagged(_)) => TailItem::Resync(Shards::ALL),
                 Err(broadcast::error::RecvError::Closed) => break,
             };
         }
@@ -205,6 +221,7 @@ impl fmt::Debug for MemoryLog {
     }
 }
 
-fn before(now: Timestamp, span: Duration) -> Timestamp {
+/// Returns `now - span`, or the earliest time if that is out of range.
+fn subtract(now: Timestamp, span: Duration) -> Timestamp {
     SignedDuration::try_from(span).ok().and_then(|span| now.checked_sub(span).ok()).unwrap_or(Timestamp::MIN)
 }

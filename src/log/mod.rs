@@ -1,10 +1,24 @@
-//! The feed log: per feed, what happened, in one order, once.
+//! The feed log: an ordered list of the events of each feed, without duplicates.
 //!
-//! Offsets are contiguous and each entry holds its predecessor's tag, so that every reader can prove
-//! that nothing is missing, or knows that something is.
+//! | term           | type              | meaning                                                          |
+//! | -------------- | ----------------- | ---------------------------------------------------------------- |
+//! | entry          | [`Entry`]         | an event with its position; the nth entry of a feed has offset n |
+//! | position       | [`Cursor`]        | epoch, offset and tag of the last entry that a reader has seen   |
+//! | epoch          | [`Epoch`](crate::feed::Epoch) | random; identifies one incarnation of a feed, from its creation until it expires or is lost |
+//! | tag            | [`Tag`]           | random; identifies an entry and is repeated in its successor     |
+//! | end            | [`Cursor`]        | the position of the latest entry; offset 0 in an empty feed      |
+//! | record         | `SeenEvent`       | sequencer and time of the latest event of an object key: detects duplicates and late events |
+//! | shard          | [`Shards`]        | one of 64 groups of feeds, by the hash of the feed's name        |
+//! | tail           | [`TailItem`]      | the appends to all feeds of some shards, as they happen          |
+//! | presence       | [`Presence`]      | the number of subscribers of a feed, by process                  |
+//!
+//! Offsets are contiguous and each entry holds the tag of the one before. So a reader at a position gets either
+//! every entry after it, or the proof that this is impossible ([`ReadResult::Lost`]): after the feed was
+//! created again the epoch differs, after Redis lost its last writes and reused their offsets the tag does,
+//! and after trimming the next entry is missing.
 
+mod dedup;
 mod memory;
-mod order;
 mod presence;
 mod redis;
 
@@ -14,193 +28,215 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 
-use crate::feed::{Cursor, FeedEvent, FeedId, Kind, ObjectKey, Tag};
+use crate::feed::{Cursor, EventKind, FeedEvent, FeedId, ObjectKey, Tag};
 
 pub use memory::MemoryLog;
-pub use order::{Seen, Verdict, judge};
-pub use presence::{FRESH, Presence};
+pub use presence::{PRESENCE_TTL, Presence};
 pub use redis::{
-    RedisAddress, RedisAddressError, RedisHealth, RedisLog, RedisPrefix, RedisPrefixError, RedisProbeError,
-    RedisSettings,
+    RedisAddress, RedisAddressError, RedisHealth, RedisKeyPrefix, RedisKeyPrefixError, RedisLog,
+    RedisProbeError, RedisSettings,
 };
 
-/// What the log holds: an event and its place.
+/// An event with its position in the log of its feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The position once this entry has been seen.
+    /// The position of a reader that has seen this entry.
     pub cursor: Cursor,
-    /// The tag of the entry before; [`Tag::default`] for the first.
-    pub previous: Tag,
-    /// What happened.
+    /// The tag of the entry before; [`Tag::default`] in the first entry.
+    pub previous_tag: Tag,
+    /// The event.
     pub event: FeedEvent,
 }
 
 impl Entry {
-    /// Whether it is about `key`, and of that `kind` where one is given.
-    fn tells_of(&self, key: &ObjectKey, kind: Option<Kind>) -> bool {
+    /// Whether the event is about `key`, and of the given `kind`, if any.
+    fn is_about(&self, key: &ObjectKey, kind: Option<EventKind>) -> bool {
         self.event.key == *key && kind.is_none_or(|kind| self.event.kind == kind)
     }
 
-    /// The feed that it is an entry of.
+    /// The feed that contains the entry.
     #[must_use]
     pub fn feed(&self) -> &FeedId {
         self.event.feed()
     }
 
-    /// Whether it comes right after `cursor`, by the same history.
+    /// Whether the entry is the immediate successor of `cursor`.
     #[must_use]
     pub fn follows(&self, cursor: Cursor) -> bool {
         self.cursor.epoch == cursor.epoch
             && self.cursor.offset == cursor.offset + 1
-            && self.previous == cursor.tag
+            && self.previous_tag == cursor.tag
     }
 }
 
-/// What became of an event that was offered to the log.
+/// The result of [`FeedLog::append`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It has a place now.
+pub enum AppendOutcome {
+    /// The event is a new entry, at this position.
     Appended(Cursor),
-    /// The log had it already.
+    /// The log already has this event.
     Duplicate,
-    /// The log knows something newer of this key.
+    /// The log has a newer event of the same object key.
     Stale,
-    /// It is older than the log's memory of this key: only the bucket can tell whether it still holds.
+    /// The event is older than the log's records, so it may be a duplicate or stale. Append it again with
+    /// [`Proof::Bucket`] if the bucket confirms it.
     Unproven,
 }
 
-/// Who vouches for an event.
+/// The evidence that an event still describes the bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
-    /// Nobody but the event itself.
+    /// None but the event itself.
     Event,
-    /// The bucket was asked and agrees.
+    /// The bucket was read and agrees with the event.
     Bucket,
 }
 
-/// The answer to a reader.
+/// The result of [`FeedLog::read_after`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Read {
-    /// What follows the reader's position, in order, without a gap; no more than was asked for.
+pub enum ReadResult {
+    /// The entries that follow the position, in order and without a gap, up to the requested number.
     Entries(Vec<Arc<Entry>>),
-    /// The log can't prove that it reaches back to there. It ends here now.
+    /// The log cannot prove that it holds every entry after the position. Contains the end of the feed.
     Lost(Cursor),
 }
 
-/// What a tail tells.
+/// An item of [`FeedLog::tail`].
 #[derive(Debug, Clone)]
-pub enum Tail {
-    /// This was appended.
+pub enum TailItem {
+    /// An entry was appended.
     Appended(Arc<Entry>),
-    /// From now on these shards are told of; what was appended before may have gone by.
+    /// The tail covers these shards from now on. Entries appended before may have been missed: read the feeds.
     Resync(Shards),
 }
 
-/// A part of the feeds, as bits: every feed lies in one of 64 shards, for good.
+/// A set of shards, as bits. The shard of a feed never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Shards(pub u64);
 
-/// How many shards there are. Never changed: feeds would move.
-pub const SHARDS: u16 = 64;
+/// The number of shards. Changing it would move feeds to other keys in Redis.
+pub const SHARD_COUNT: u16 = 64;
 
-/// How much a log keeps.
+/// How much a log keeps, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
-    /// Entries of a feed.
-    pub entries: usize,
-    /// Keys of a feed whose latest event is remembered.
-    pub seen: usize,
-    /// For how long it is.
-    pub seen_for: Duration,
-    /// A feed that nobody appended to, read or watched for so long is forgotten.
-    pub idle: Duration,
+    /// Maximum number of entries of a feed.
+    pub max_entries: usize,
+    /// Maximum number of object keys of a feed whose latest event is recorded.
+    pub max_seen_keys: usize,
+    /// How long such a record is kept.
+    pub seen_ttl: Duration,
+    /// A feed that is not appended to, read or watched for this time is deleted.
+    pub idle_ttl: Duration,
 }
 
-/// A feed to which nothing was ever appended is forgotten after this already: anybody can invent names.
-const IDLE_UNUSED: Duration = Duration::from_mins(10);
+/// Upper limit of the TTL of a feed without entries: any client can create feeds by reading invented names.
+const UNUSED_FEED_TTL: Duration = Duration::from_mins(10);
 
 impl Retention {
-    /// What `idle` is for a feed to which nothing was ever appended.
+    /// The TTL of a feed that never had an entry.
     #[must_use]
-    pub fn idle_unused(&self) -> Duration {
-        self.idle.min(IDLE_UNUSED)
+    pub fn unused_ttl(&self) -> Duration {
+        self.idle_ttl.min(UNUSED_FEED_TTL)
     }
 }
 
-/// The log can't do its work now; ask again later.
+/// A temporary failure of the log.
 #[derive(Debug, thiserror::Error)]
-#[error("the feed log is not available")]
+#[error("the feed log is unavailable")]
 pub struct LogError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
-/// The order in which the bucket's truth is told.
+/// An ordered log of the events of each feed.
 #[async_trait]
 pub trait FeedLog: fmt::Debug + Send + Sync + 'static {
-    /// Gives `event` the next place, if it is new. Atomic.
+    /// Appends `event` to its feed, unless the feed has it or a newer one of the same object key. Atomic.
     ///
     /// # Errors
-    /// When the log is away: nothing, or (if the answer was lost) everything was done. Offering the
-    /// event again is right in both cases.
-    async fn append(&self, event: FeedEvent, proof: Proof, now: Timestamp) -> Result<Outcome, LogError>;
+    /// When the log is unavailable. The event may have been appended all the same, if only the response was
+    /// lost. Appending it again is safe: then it is a duplicate.
+    async fn append(&self, event: FeedEvent, proof: Proof, now: Timestamp)
+    -> Result<AppendOutcome, LogError>;
 
-    /// What follows `after`, at most `limit` entries.
+    /// Reads up to `limit` entries that follow `after`.
     ///
     /// # Errors
-    /// When the log is away.
-    async fn read_after(&self, feed: &FeedId, after: Cursor, limit: usize) -> Result<Read, LogError>;
+    /// When the log is unavailable.
+    async fn read_after(&self, feed: &FeedId, after: Cursor, limit: usize) -> Result<ReadResult, LogError>;
 
-    /// The present end. Makes the log where there is none, so that it can be read from later.
+    /// Reads the end of the feed. Creates the feed if it does not exist, so that the returned position can be
+    /// read from later.
     ///
     /// # Errors
-    /// When the log is away.
-    async fn end(&self, feed: &FeedId) -> Result<Cursor, LogError>;
+    /// When the log is unavailable.
+    async fn read_end(&self, feed: &FeedId) -> Result<Cursor, LogError>;
 
-    /// Keeps `watched` feeds from being forgotten as idle. To be called several times within
-    /// [`Retention::idle_unused`].
+    /// Keeps those of `feeds` that exist from expiring. To be called for all watched feeds, several times
+    /// within [`Retention::unused_ttl`].
     ///
     /// # Errors
-    /// When the log is away.
-    async fn renew(&self, watched: Vec<FeedId>) -> Result<(), LogError>;
+    /// When the log is unavailable, for one of the feeds or for all.
+    async fn renew_ttl(&self, feeds: Vec<FeedId>) -> Result<(), LogError>;
 
-    /// The latest entry about `key` that the log still holds, of that `kind` where one is given.
+    /// Finds the latest entry about `key`, of the given `kind`, if any.
     ///
     /// # Errors
-    /// When the log is away.
-    async fn last_of(&self, key: &ObjectKey, kind: Option<Kind>) -> Result<Option<Arc<Entry>>, LogError>;
+    /// When the log is unavailable.
+    async fn find_latest(
+        &self,
+        key: &ObjectKey,
+        kind: Option<EventKind>,
+    ) -> Result<Option<Arc<Entry>>, LogError>;
 
-    /// Tells `told` of everything appended to the `watched` shards, until nobody listens.
+    /// Sends each entry that is appended to the `watched` shards to `tx`, until its receiver is dropped. The
+    /// entries of one feed are sent in order.
     ///
     /// # Errors
-    /// Never because the log is away: a tail waits and resumes with [`Tail::Resync`].
-    async fn tail(&self, watched: watch::Receiver<Shards>, told: mpsc::Sender<Tail>) -> Result<(), LogError>;
+    /// None while the log is unavailable: the tail reconnects and resumes with [`TailItem::Resync`].
+    async fn tail(
+        &self,
+        watched: watch::Receiver<Shards>,
+        tx: mpsc::Sender<TailItem>,
+    ) -> Result<(), LogError>;
 
-    /// Whether the log could take an append, be it for a part of the feeds only.
+    /// Checks that the log accepts appends, at least for some feeds.
     ///
     /// # Errors
-    /// When it is away, or answers but takes none.
+    /// When the log is unavailable, or accepts no writes.
     async fn ping(&self) -> Result<(), LogError>;
 }
 
 impl Shards {
+    /// No shard.
+    pub const NONE: Self = Self(0);
+    /// Every shard.
+    pub const ALL: Self = Self(u64::MAX);
+
     /// The shard of one feed.
     #[must_use]
     pub fn of(feed: &FeedId) -> Self {
-        Self(1 << shard(feed))
+        Self(1 << shard_of(feed))
     }
 
-    /// Whether `feed` lies in one of these.
+    /// Whether the set contains the shard of `feed`.
     #[must_use]
-    pub fn contain(self, feed: &FeedId) -> bool {
+    pub fn contains(self, feed: &FeedId) -> bool {
         self.0 & Self::of(feed).0 != 0
     }
+
+    /// Whether the set contains no shard.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self == Self::NONE
+    }
 }
 
-/// The number of the feed's shard: CRC-16 modulo 64.
+/// The number of the feed's shard: CRC-16 modulo [`SHARD_COUNT`].
 #[must_use]
-pub fn shard(feed: &FeedId) -> u16 {
-    crc16(feed.as_str()) % SHARDS
+pub fn shard_of(feed: &FeedId) -> u16 {
+    crc16(feed.as_str()) % SHARD_COUNT
 }
 
-/// CRC-16/XMODEM, the one that Redis Cluster uses.
+/// CRC-16/XMODEM, the checksum of Redis Cluster's hash slots.
 fn crc16(text: &str) -> u16 {
     text.bytes().fold(0, |crc, byte| {
         (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
@@ -214,9 +250,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shards_never_move() {
+    fn the_shard_of_a_feed_never_changes() {
         for (feed, expected) in [("summer", 9), ("123456789", 0x31C3 % 64)] {
-            assert_eq!(shard(&FeedId::parse(feed).unwrap()), expected, "{feed}");
+            assert_eq!(shard_of(&FeedId::parse(feed).unwrap()), expected, "{feed}");
         }
     }
 }

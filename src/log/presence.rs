@@ -1,4 +1,4 @@
-//! How many watch a feed, over all processes that share the log.
+//! The number of subscribers of a feed, over all processes that share the log.
 
 use std::time::Duration;
 
@@ -7,34 +7,34 @@ use async_trait::async_trait;
 use super::{LogError, MemoryLog};
 use crate::feed::FeedId;
 
-/// What a process noted counts for so long.
-pub const FRESH: Duration = Duration::from_secs(30);
+/// How long the counts that a process reports are valid.
+pub const PRESENCE_TTL: Duration = Duration::from_secs(30);
 
-/// Counts watchers, approximately and cheaply.
+/// Counts the subscribers of feeds in all processes, approximately.
 #[async_trait]
 pub trait Presence: Send + Sync + 'static {
-    /// Notes how many watch here, of all feeds that anybody does. To be called anew well within
-    /// [`FRESH`]; with nothing when the process stops.
+    /// Reports the number of subscribers in this process, for every feed that has any. To be called several
+    /// times within [`PRESENCE_TTL`], and with an empty list when the process stops.
     ///
     /// # Errors
-    /// When the log is away.
-    async fn note(&self, here: Vec<(FeedId, usize)>) -> Result<(), LogError>;
+    /// When the log is unavailable, for one of the feeds or for all.
+    async fn set_presence(&self, counts: Vec<(FeedId, usize)>) -> Result<(), LogError>;
 
-    /// How many watch `feed` in other processes.
+    /// Counts the subscribers of `feed` in all other processes.
     ///
     /// # Errors
-    /// When the log is away.
-    async fn elsewhere(&self, feed: &FeedId) -> Result<usize, LogError>;
+    /// When the log is unavailable.
+    async fn count_remote(&self, feed: &FeedId) -> Result<usize, LogError>;
 }
 
-/// There is no other process.
+/// A log in memory has no other processes.
 #[async_trait]
 impl Presence for MemoryLog {
-    async fn note(&self, _here: Vec<(FeedId, usize)>) -> Result<(), LogError> {
+    async fn set_presence(&self, _counts: Vec<(FeedId, usize)>) -> Result<(), LogError> {
         Ok(())
     }
 
-    async fn elsewhere(&self, _feed: &FeedId) -> Result<usize, LogError> {
+    async fn count_remote(&self, _feed: &FeedId) -> Result<usize, LogError> {
         Ok(0)
     }
 }

@@ -1,4 +1,4 @@
-//! What becomes of the messages that one receive brought.
+//! Handling of one received batch: heartbeat, disposition, deletion.
 
 use std::{
     convert::Infallible,
@@ -12,139 +12,161 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span, warn};
 
-use super::{BATCH, Consumer, Disposition, Message, ReceiptHandle, backoff::Backoff};
+use super::{Consumer, Disposition, MAX_BATCH_SIZE, Message, ReceiptHandle, backoff::Backoff};
 
-/// How often a delete is tried before the message is left to come again (it will be a duplicate).
-const DELETE_TRIES: u32 = 4;
-/// What is done waits so long for others that can be deleted by the same call.
-const GATHER: Duration = Duration::from_millis(100);
-/// A message is kept invisible by three calls in each visibility, so that one may fail.
-const BEATS: u32 = 3;
-/// A message that could not be handled comes again after this, and after twice as long each further
-/// time: ten receives, after which the template's queue gives a message up, span 36 minutes.
-const RETRY_FIRST: Duration = Duration::from_secs(5);
-const RETRY_MAX: Duration = Duration::from_mins(15);
+/// Attempts to delete a message. After the last one it is left: it is redelivered, and the feed log
+/// recognizes its records as duplicates.
+const MAX_DELETE_ATTEMPTS: u32 = 4;
+/// How long a finished message waits for others, so that one call deletes them together.
+const DELETE_GATHER_TIME: Duration = Duration::from_millis(100);
+/// Heartbeats in each visibility timeout. With three of them, one may fail without the message becoming
+/// visible.
+const HEARTBEATS_PER_VISIBILITY: u32 = 3;
+/// The delay before the first retry; it doubles with each receive. Ten receives, after which the
+/// template's queue moves a message to the dead-letter queue, then span 36 minutes of outage.
+const INITIAL_RETRY_DELAY: Duration = Duration::from_secs(5);
+const MAX_RETRY_DELAY: Duration = Duration::from_mins(15);
 
-/// How one message came out.
-enum Ended {
+/// The result of handling one message.
+enum HandleOutcome {
+    /// To be deleted.
     Done(ReceiptHandle),
-    Left,
-    Away,
+    /// Left in the queue, or released to it.
+    NotDone,
+    /// Rescheduled, since something that the handler depends on was unavailable.
+    Retry,
 }
 
 impl Consumer {
-    /// Handles messages side by side and deletes those that are done, without waiting for the slow
-    /// ones. Says whether something that the work needs was away.
-    pub(super) async fn handle_all(&self, messages: Vec<Message>, stop: &CancellationToken) -> bool {
-        let away = AtomicBool::new(false);
-        let handled: FuturesUnordered<_> =
-            messages.into_iter().map(|message| self.handle_one(message, stop)).collect();
-        let done = handled.filter_map(|ended| {
-            ready(match ended {
-                Ended::Done(receipt) => Some(receipt),
-                Ended::Left => None,
-                Ended::Away => {
-                    away.store(true, Ordering::Relaxed);
+    /// Handles messages concurrently, and deletes each one that is done without waiting for slower ones.
+    /// Returns whether the handler returned [`Disposition::Retry`] for any of them.
+    pub(super) async fn handle_messages(&self, messages: Vec<Message>, stop: &CancellationToken) -> bool {
+        let retry_requested = AtomicBool::new(false);
+        let outcomes: FuturesUnordered<_> =
+            messages.into_iter().map(|message| self.handle_message(message, stop)).collect();
+        let done = outcomes.filter_map(|outcome| {
+            ready(match outcome {
+                HandleOutcome::Done(receipt) => Some(receipt),
+                HandleOutcome::NotDone => None,
+                HandleOutcome::Retry => {
+                    retry_requested.store(true, Ordering::Relaxed);
                     None
                 }
             })
         });
-        // Deleting goes on beside handling: whoever is still handled needs its heartbeat.
-        tokio_stream::StreamExt::chunks_timeout(done, BATCH, GATHER)
-            .for_each_concurrent(None, |receipts| self.delete_all(receipts))
+        // Concurrently, not with `for_each`: while a delete is awaited there, the stream is not polled,
+        // and with it stop the handlers and the heartbeats of the messages that are still in flight.
+        tokio_stream::StreamExt::chunks_timeout(done, MAX_BATCH_SIZE, DELETE_GATHER_TIME)
+            .for_each_concurrent(None, |receipts| self.delete_messages(receipts))
             .await;
-        away.into_inner()
+        retry_requested.into_inner()
     }
 
     /// Makes messages visible again at once.
-    pub(super) async fn release_all(&self, messages: &[Message]) {
-        let released = messages.iter().map(|message| self.come_again(message, Duration::ZERO));
+    pub(super) async fn release_messages(&self, messages: &[Message]) {
+        let released = messages.iter().map(|message| self.retry_after(message, Duration::ZERO));
         futures_util::future::join_all(released).await;
     }
 
-    /// Handles one message under a heartbeat, so that it stays invisible however long it takes.
-    async fn handle_one(&self, message: Message, stop: &CancellationToken) -> Ended {
+    /// Handles one message under a heartbeat, which keeps it invisible however long that takes.
+    async fn handle_message(&self, message: Message, stop: &CancellationToken) -> HandleOutcome {
         let span = info_span!("message", sqs.message_id = message.id, receive_count = message.receive_count);
         let work = async {
             tokio::select! {
+                // A handler that finishes when the drain timeout does has finished: its message is deleted.
                 biased;
-                disposition = self.handler.handle(&message) => self.dispose(message, disposition, stop).await,
-                never = self.heartbeat(&message) => match never {},
-                () = self.drained(stop) => {
-                    warn!("not finished in time, released");
-                    self.come_again(&message, Duration::ZERO).await;
-                    Ended::Left
+                disposition = self.handler.handle(&message) => {
+                    self.apply_disposition(message, disposition, stop).await
+                }
+                never = self.send_heartbeats(&message) => match never {},
+                () = self.drain_timeout_after(stop) => {
+                    warn!("released the message: it was not finished within the drain timeout");
+                    self.retry_after(&message, Duration::ZERO).await;
+                    HandleOutcome::NotDone
                 }
             }
         };
         work.instrument(span).await
     }
 
-    async fn dispose(&self, message: Message, disposition: Disposition, stop: &CancellationToken) -> Ended {
+    async fn apply_disposition(
+        &self,
+        message: Message,
+        disposition: Disposition,
+        stop: &CancellationToken,
+    ) -> HandleOutcome {
+        // During shutdown an unfinished message is released at once: another process may handle it.
         let stopping = stop.is_cancelled();
         match disposition {
-            Disposition::Delete => Ended::Done(message.receipt),
+            Disposition::Delete => HandleOutcome::Done(message.receipt),
             Disposition::Redeliver => {
                 if stopping {
-                    self.come_again(&message, Duration::ZERO).await;
+                    self.retry_after(&message, Duration::ZERO).await;
                 }
-                Ended::Left
+                HandleOutcome::NotDone
             }
             Disposition::Retry => {
-                let after = if stopping { Duration::ZERO } else { retry_after(message.receive_count) };
-                self.come_again(&message, after).await;
-                Ended::Away
+                let delay = if stopping { Duration::ZERO } else { retry_delay(message.receive_count) };
+                self.retry_after(&message, delay).await;
+                HandleOutcome::Retry
             }
         }
     }
 
-    async fn heartbeat(&self, message: &Message) -> Infallible {
-        let visibility = self.queue.visibility();
-        let mut beat = tokio::time::interval(visibility / BEATS);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        beat.tick().await;
+    async fn send_heartbeats(&self, message: &Message) -> Infallible {
+        let visibility_timeout = self.queue.visibility_timeout();
+        let mut interval = tokio::time::interval(visibility_timeout / HEARTBEATS_PER_VISIBILITY);
+        // After a slow call, the default would catch up with a burst of calls that extend nothing.
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first tick completes immediately, but the receive has just set the full visibility.
+        interval.tick().await;
         loop {
-            beat.tick().await;
-            if let Err(error) = self.queue.extend(&message.receipt, visibility).await {
-                warn!(error = &error as &dyn std::error::Error, "could not keep the message invisible");
+            interval.tick().await;
+            if let Err(error) = self.queue.change_visibility(&message.receipt, visibility_timeout).await {
+                warn!(error = &error as &dyn std::error::Error, "failed to keep the message invisible");
             }
         }
     }
 
-    async fn drained(&self, stop: &CancellationToken) {
+    /// Completes when the drain timeout, which begins with `stop`, is over.
+    async fn drain_timeout_after(&self, stop: &CancellationToken) {
         stop.cancelled().await;
-        tokio::time::sleep(self.config.drain).await;
+        tokio::time::sleep(self.config.drain_timeout).await;
     }
 
-    async fn come_again(&self, message: &Message, after: Duration) {
-        if let Err(error) = self.queue.extend(&message.receipt, after).await {
-            let after_s = after.as_secs();
-            warn!(error = &error as &dyn std::error::Error, after_s, "could not say when to come again");
+    /// Makes a message visible again after `delay`.
+    async fn retry_after(&self, message: &Message, delay: Duration) {
+        if let Err(error) = self.queue.change_visibility(&message.receipt, delay).await {
+            let delay_s = delay.as_secs();
+            warn!(error = &error as &dyn std::error::Error, delay_s, "failed to reschedule the message");
         }
     }
 
-    async fn delete_all(&self, mut left: Vec<ReceiptHandle>) {
+    async fn delete_messages(&self, mut remaining: Vec<ReceiptHandle>) {
         let mut backoff = Backoff::default();
-        for attempt in 1..=DELETE_TRIES {
-            match self.queue.delete(&left).await {
+        for attempt in 1..=MAX_DELETE_ATTEMPTS {
+            match self.queue.delete(&remaining).await {
                 Ok(failed) if failed.is_empty() => return,
                 Ok(failed) => {
-                    warn!(attempt, failed = failed.len(), "some messages were not deleted");
-                    left = failed;
+                    warn!(attempt, failed = failed.len(), "failed to delete some messages");
+                    remaining = failed;
                 }
-                Err(error) => warn!(attempt, error = &error as &dyn std::error::Error, "deleting failed"),
+                Err(error) => {
+                    warn!(attempt, error = &error as &dyn std::error::Error, "failed to delete messages");
+                }
             }
-            if attempt < DELETE_TRIES {
+            if attempt < MAX_DELETE_ATTEMPTS {
                 tokio::time::sleep(backoff.next()).await;
             }
         }
-        warn!(messages = left.len(), "left undeleted: they come again and are known as duplicates");
+        let messages = remaining.len();
+        warn!(messages, "gave up deleting messages: they are redelivered and dropped as duplicates");
     }
 }
 
-fn retry_after(receive_count: u32) -> Duration {
-    let doubled = 2_u32.saturating_pow(receive_count.saturating_sub(1));
-    RETRY_FIRST.saturating_mul(doubled).min(RETRY_MAX)
+fn retry_delay(receive_count: u32) -> Duration {
+    let factor = 2_u32.saturating_pow(receive_count.saturating_sub(1));
+    INITIAL_RETRY_DELAY.saturating_mul(factor).min(MAX_RETRY_DELAY)
 }
 
 #[cfg(test)]
@@ -152,9 +174,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_not_be_handled_stays_away_from_the_dead_letter_queue_for_half_an_hour() {
-        let span: Duration = (1..10).map(retry_after).sum();
+    fn nine_retries_span_at_least_half_an_hour() {
+        let span: Duration = (1..10).map(retry_delay).sum();
         assert!(span >= Duration::from_mins(30), "{span:?}");
-        assert_eq!((retry_after(0), retry_after(u32::MAX)), (RETRY_FIRST, RETRY_MAX));
+        assert_eq!((retry_delay(0), retry_delay(u32::MAX)), (INITIAL_RETRY_DELAY, MAX_RETRY_DELAY));
     }
 }

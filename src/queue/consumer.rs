@@ -1,4 +1,28 @@
-//! Takes messages from a queue, has them handled, and deletes those that are done.
+//! Receives messages from a queue, has a [`Handler`] process them, and deletes those that are done.
+//!
+//! ```text
+//!           ┌─────────── receive loop (1 to `max_loops`) ◀──────────────────┐
+//!           ▼                                                               │
+//! queue ─ receive ─▶ batch of up to 10, all in flight at the same time:     │
+//!                      handler.handle(message)                              │
+//!                      heartbeat: extends the visibility timeout            │
+//!                        │                                                  │
+//!                        ├─ Delete ────▶ deleted, gathered for 100 ms       │
+//!                        ├─ Redeliver ─▶ left until its visibility times out│
+//!                        └─ Retry ─────▶ visible again after 5 s to 15 min  │
+//!                                        all finished ──────────────────────┘
+//! ```
+//!
+//! - **In flight** is bounded: a loop receives again only when each message of its batch is finished,
+//!   so at most `max_loops` × 10 messages are handled at a time.
+//! - **A loop is added** when a receive returns a full batch (the queue holds more), and when a batch
+//!   takes longer than a second while no loop is receiving. So one slow message delays no other.
+//! - **A loop is dropped** when a receive returns nothing or fails, or when the handler is not ready.
+//!   The primary loop is never dropped: it backs off, and detects when the failure is over.
+//! - **A handler that is not ready** pauses receiving. Each receive counts towards the queue's
+//!   `maxReceiveCount`, and an outage must not move messages to the dead-letter queue.
+//! - **On shutdown** nothing more is received. Messages in flight get the drain timeout; those that are
+//!   not finished then are released, which makes them visible to other consumers at once.
 
 use std::{
     pin::pin,
@@ -18,218 +42,230 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{BATCH, Disposition, Health, Message, Queue, QueueError, backoff::Backoff};
+use super::{ConsumerHealth, Disposition, MAX_BATCH_SIZE, Message, Queue, QueueError, backoff::Backoff};
 
-/// A queue that says "nothing" sooner than this does not wait for messages, and would be asked without
-/// end.
-const TOO_SOON: Duration = Duration::from_secs(1);
-/// Messages that take longer than this are no reason for others to wait.
-const SLOW: Duration = Duration::from_secs(1);
+/// An empty receive that returns sooner than this did not long-poll. Polling such a queue without a
+/// pause would be a hot loop.
+const MIN_LONG_POLL: Duration = Duration::from_secs(1);
+/// A batch that is in flight for longer than this must not keep other messages waiting.
+const SLOW_BATCH: Duration = Duration::from_secs(1);
 
-/// Does the work that a message asks for.
+/// Processes messages.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
-    /// Does the work and says what becomes of the message. May be called with the same message twice.
+    /// Processes a message and decides what happens to it. Delivery is at least once: the same message
+    /// may be passed again.
     async fn handle(&self, message: &Message) -> Disposition;
 
-    /// Whether what the work needs is there. Asked after a [`Disposition::Retry`], which may be one
-    /// message's own trouble: nothing is received until it says so, since each receive brings a message
-    /// closer to the dead-letter queue.
-    async fn ready(&self) -> bool;
+    /// Whether the services that `handle` depends on are available.
+    ///
+    /// Called after a [`Disposition::Retry`], which may have been one message's own failure. While it
+    /// returns `false` nothing is received, since each receive brings a message closer to the
+    /// dead-letter queue.
+    async fn is_ready(&self) -> bool;
 }
 
-/// How much a consumer does at a time.
+/// Limits of a consumer.
 #[derive(Debug, Clone, Copy)]
 pub struct ConsumerConfig {
-    /// The most receiving loops.
+    /// The maximum number of receive loops.
     pub max_loops: usize,
-    /// How long messages in hand may still take once the consumer is told to stop.
-    pub drain: Duration,
+    /// How long messages in flight may still take after shutdown was requested.
+    pub drain_timeout: Duration,
 }
 
-/// Receives, hands over, deletes.
+/// Receives messages, passes them to a [`Handler`], and deletes or reschedules them.
 #[derive(Clone)]
 pub struct Consumer {
     pub(super) queue: Arc<dyn Queue>,
     pub(super) handler: Arc<dyn Handler>,
     pub(super) config: ConsumerConfig,
-    health: Arc<Health>,
-    /// Loops that wait for messages now.
-    receiving: Arc<AtomicUsize>,
+    health: Arc<ConsumerHealth>,
+    /// Loops that are waiting for a receive right now.
+    receiving_loops: Arc<AtomicUsize>,
 }
 
-/// What a loop learned from one receive and what followed.
-enum Turn {
-    Full,
-    Some,
-    Nothing,
-    /// Nothing, and without having waited for it.
-    TooSoon,
-    /// Something that the work needs is away.
-    Away,
+/// The result of one receive and of handling its messages.
+enum PollOutcome {
+    Received,
+    Empty,
+    /// Empty, and returned without a long poll.
+    EmptyTooSoon,
+    HandlerNotReady,
 }
 
 impl Consumer {
-    /// A consumer of `queue`.
+    /// Creates a consumer of `queue`.
     #[must_use]
     pub fn new(queue: Arc<dyn Queue>, handler: Arc<dyn Handler>, config: ConsumerConfig) -> Self {
-        Self { queue, handler, config, health: Arc::default(), receiving: Arc::default() }
+        Self { queue, handler, config, health: Arc::default(), receiving_loops: Arc::default() }
     }
 
-    /// What readiness asks.
+    /// The health of this consumer, for readiness checks.
     #[must_use]
-    pub fn health(&self) -> Arc<Health> {
+    pub fn health(&self) -> Arc<ConsumerHealth> {
         self.health.clone()
     }
 
-    /// Runs until `stop`. Then receiving ends, and what is in hand is finished and deleted, or released
-    /// when the drain time is over.
+    /// Runs until `stop` is cancelled, then finishes or releases the messages in flight.
     ///
-    /// One loop is always there. While receives come back full, or all that there are have slow messages
-    /// in hand, another is added, up to the limit; a loop beyond the first ends when a receive comes back
-    /// with nothing, or with trouble.
+    /// # Panics
+    /// Resumes a panic of the handler.
     pub async fn run(self, stop: CancellationToken) {
-        let (grow, mut growing) = mpsc::channel::<()>(1);
+        // One slot: requests made at the same moment add one loop. If that is not enough, the next full
+        // or slow batch adds another.
+        let (scale_up_tx, mut scale_up_rx) = mpsc::channel::<()>(1);
         let mut loops = JoinSet::new();
-        loops.spawn(self.clone().first_loop(grow.clone(), stop.clone()));
+        loops.spawn(self.clone().run_primary_loop(scale_up_tx.clone(), stop.clone()));
         loop {
             tokio::select! {
+                // `stop` comes first, so that no loop is added during shutdown.
                 biased;
                 () = stop.cancelled() => break,
-                Some(ended) = loops.join_next() => pass_on_panic(ended),
-                Some(()) = growing.recv() => {
+                Some(joined) = loops.join_next() => propagate_panic(joined),
+                Some(()) = scale_up_rx.recv() => {
                     if loops.len() < self.config.max_loops && !self.health.is_paused() {
-                        debug!(loops = loops.len() + 1, "receiving more");
-                        loops.spawn(self.clone().further_loop(grow.clone(), stop.clone()));
+                        debug!(loops = loops.len() + 1, "adding a receive loop");
+                        loops.spawn(self.clone().run_extra_loop(scale_up_tx.clone(), stop.clone()));
                     }
                 }
             }
         }
-        while let Some(ended) = loops.join_next().await {
-            pass_on_panic(ended);
+        while let Some(joined) = loops.join_next().await {
+            propagate_panic(joined);
         }
     }
 
-    /// Receives as long as the consumer runs, whatever happens.
-    async fn first_loop(self, grow: mpsc::Sender<()>, stop: CancellationToken) {
+    /// Receives until shutdown, through every failure.
+    async fn run_primary_loop(self, scale_up: mpsc::Sender<()>, stop: CancellationToken) {
         let mut backoff = Backoff::default();
         while !stop.is_cancelled() {
             if self.health.is_paused() {
                 self.wait_until_ready(&mut backoff, &stop).await;
                 continue;
             }
-            match self.turn(&grow, &stop).await {
-                Ok(Turn::Full | Turn::Some | Turn::Nothing) => backoff.reset(),
-                Ok(Turn::TooSoon) => _ = pause(&mut backoff, &stop).await,
-                Ok(Turn::Away) => {}
+            match self.poll_once(&scale_up, &stop).await {
+                Ok(PollOutcome::Received | PollOutcome::Empty) => backoff.reset(),
+                Ok(PollOutcome::EmptyTooSoon) => _ = sleep_backoff(&mut backoff, &stop).await,
+                Ok(PollOutcome::HandlerNotReady) => {}
                 Err(error) => {
-                    self.health.failed();
+                    self.health.record_failure();
                     metrics::counter!("photoshare_queue_errors_total").increment(1);
-                    warn!(error = &error as &dyn std::error::Error, "queue");
-                    _ = pause(&mut backoff, &stop).await;
+                    warn!(error = &error as &dyn std::error::Error, "failed to receive messages");
+                    _ = sleep_backoff(&mut backoff, &stop).await;
                 }
             }
         }
     }
 
-    /// Receives as long as there is much to receive. In trouble one loop is enough to find its end.
-    async fn further_loop(self, grow: mpsc::Sender<()>, stop: CancellationToken) {
+    /// Receives while the queue has messages. Ends at the first failure: the primary loop alone retries,
+    /// so that an outage is not multiplied by the number of loops.
+    async fn run_extra_loop(self, scale_up: mpsc::Sender<()>, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            match self.turn(&grow, &stop).await {
-                Ok(Turn::Full | Turn::Some) => {}
-                Ok(Turn::Nothing | Turn::TooSoon | Turn::Away) => return,
+            match self.poll_once(&scale_up, &stop).await {
+                Ok(PollOutcome::Received) => {}
+                Ok(PollOutcome::Empty | PollOutcome::EmptyTooSoon | PollOutcome::HandlerNotReady) => return,
                 Err(error) => {
                     metrics::counter!("photoshare_queue_errors_total").increment(1);
-                    debug!(error = &error as &dyn std::error::Error, "queue");
+                    debug!(error = &error as &dyn std::error::Error, "failed to receive messages");
                     return;
                 }
             }
         }
     }
 
-    /// One receive and all that follows from it.
-    async fn turn(&self, grow: &mpsc::Sender<()>, stop: &CancellationToken) -> Result<Turn, QueueError> {
-        let asked = Instant::now();
-        self.receiving.fetch_add(1, Ordering::Relaxed);
-        let messages = self.receive(stop).await;
-        self.receiving.fetch_sub(1, Ordering::Relaxed);
-        let messages = messages?;
-        self.health.answered();
+    /// Receives one batch and processes it.
+    async fn poll_once(
+        &self,
+        scale_up: &mpsc::Sender<()>,
+        stop: &CancellationToken,
+    ) -> Result<PollOutcome, QueueError> {
+        let started = Instant::now();
+        self.receiving_loops.fetch_add(1, Ordering::Relaxed);
+        let received = self.receive_or_release(stop).await;
+        self.receiving_loops.fetch_sub(1, Ordering::Relaxed);
+        let messages = received?;
+        self.health.record_response();
         metrics::counter!("photoshare_queue_messages_received_total").increment(messages.len() as u64);
-        let turn = match messages.len() {
-            0 if asked.elapsed() < TOO_SOON => return Ok(Turn::TooSoon),
-            0 => return Ok(Turn::Nothing),
-            BATCH.. => {
-                // A full channel: another loop has asked for help already.
-                let _ = grow.try_send(());
-                Turn::Full
-            }
-            _ => Turn::Some,
-        };
-        if self.work_off(messages, grow, stop).await
-            && stop.run_until_cancelled(self.handler.ready()).await == Some(false)
-        {
-            self.health.pause(true);
-            return Ok(Turn::Away);
+        if messages.is_empty() {
+            let too_soon = started.elapsed() < MIN_LONG_POLL;
+            return Ok(if too_soon { PollOutcome::EmptyTooSoon } else { PollOutcome::Empty });
         }
-        Ok(turn)
+        if messages.len() >= MAX_BATCH_SIZE {
+            // Before processing: the next loop receives while this batch is in flight.
+            request_loop(scale_up);
+        }
+        let retry_requested = self.process_batch(messages, scale_up, stop).await;
+        if retry_requested && stop.run_until_cancelled(self.handler.is_ready()).await == Some(false) {
+            self.health.set_paused(true);
+            return Ok(PollOutcome::HandlerNotReady);
+        }
+        Ok(PollOutcome::Received)
     }
 
-    /// Deals with what one receive brought, and sees to it that somebody receives meanwhile. Says whether
-    /// something that the work needs was away.
-    async fn work_off(
+    /// Handles a batch, and requests another loop while that takes long and no loop is receiving.
+    /// Returns whether the handler returned [`Disposition::Retry`] for any message.
+    async fn process_batch(
         &self,
         messages: Vec<Message>,
-        grow: &mpsc::Sender<()>,
+        scale_up: &mpsc::Sender<()>,
         stop: &CancellationToken,
     ) -> bool {
-        let mut handling = pin!(self.handle_all(messages, stop));
+        let mut handling = pin!(self.handle_messages(messages, stop));
         loop {
             tokio::select! {
-                away = &mut handling => return away,
-                () = tokio::time::sleep(SLOW) => {
-                    if self.receiving.load(Ordering::Relaxed) == 0 {
-                        let _ = grow.try_send(());
+                retry_requested = &mut handling => return retry_requested,
+                () = tokio::time::sleep(SLOW_BATCH) => {
+                    if self.receiving_loops.load(Ordering::Relaxed) == 0 {
+                        request_loop(scale_up);
                     }
                 }
             }
         }
     }
 
-    /// Once `stop` is there, what the receive still brings is released: a receive that is simply
-    /// dropped may leave messages that are on their way to nobody invisible.
-    async fn receive(&self, stop: &CancellationToken) -> Result<Vec<Message>, QueueError> {
+    /// Receives one batch. After `stop`, waits for the receive in progress no longer than
+    /// [`Queue::receive_grace`], and releases what it returns.
+    async fn receive_or_release(&self, stop: &CancellationToken) -> Result<Vec<Message>, QueueError> {
         let mut receive = pin!(self.queue.receive());
         tokio::select! {
+            // A batch that has arrived is handled, also at the moment of the shutdown.
             biased;
             received = &mut receive => return received,
             () = stop.cancelled() => {}
         }
+        // Dropping the receive at once could leave messages that the queue has already sent invisible
+        // until their visibility times out, with no consumer that knows of them.
         if let Ok(Ok(late)) = tokio::time::timeout(self.queue.receive_grace(), receive).await {
-            self.release_all(&late).await;
+            self.release_messages(&late).await;
         }
         Ok(Vec::new())
     }
 
     async fn wait_until_ready(&self, backoff: &mut Backoff, stop: &CancellationToken) {
-        warn!("what the work needs is away: receiving nothing until it is back");
-        while pause(backoff, stop).await.is_some() {
-            if stop.run_until_cancelled(self.handler.ready()).await == Some(true) {
-                info!("receiving again");
-                self.health.pause(false);
+        warn!("paused receiving until the services that the handler needs are available");
+        while sleep_backoff(backoff, stop).await.is_some() {
+            if stop.run_until_cancelled(self.handler.is_ready()).await == Some(true) {
+                info!("resumed receiving");
+                self.health.set_paused(false);
                 return;
             }
         }
     }
 }
 
-/// Waits; `None` when `stop` came first.
-async fn pause(backoff: &mut Backoff, stop: &CancellationToken) -> Option<()> {
+fn request_loop(scale_up: &mpsc::Sender<()>) {
+    // A full channel holds the same request already.
+    let _ = scale_up.try_send(());
+}
+
+/// Sleeps for the next backoff; `None` when `stop` was cancelled first.
+async fn sleep_backoff(backoff: &mut Backoff, stop: &CancellationToken) -> Option<()> {
     stop.run_until_cancelled(tokio::time::sleep(backoff.next())).await
 }
 
-fn pass_on_panic(ended: Result<(), JoinError>) {
-    if let Err(error) = ended {
+fn propagate_panic(joined: Result<(), JoinError>) {
+    if let Err(error) = joined {
         std::panic::resume_unwind(error.into_panic());
     }
 }

@@ -1,4 +1,4 @@
-//! What is known of a consumer from outside.
+//! The state of a consumer that readiness checks report.
 
 use std::{
     sync::{
@@ -10,60 +10,58 @@ use std::{
 
 use tokio::time::Instant;
 
-/// How a consumer stands to its queue.
+/// How a consumer and its queue are doing.
 #[derive(Debug)]
-pub struct Health {
-    last_answer: Mutex<Instant>,
-    /// It has answered once.
-    heard: AtomicBool,
-    /// It could not be asked, the last time that it was.
-    failing: AtomicBool,
+pub struct ConsumerHealth {
+    last_response: Mutex<Instant>,
+    has_responded: AtomicBool,
+    last_receive_failed: AtomicBool,
     paused: AtomicBool,
 }
 
-impl Health {
-    /// How long ago the queue last answered; before its first answer, how long ago the consumer was made.
-    pub fn silence(&self) -> Duration {
-        self.last_answer.lock().expect("no panic while held").elapsed()
+impl ConsumerHealth {
+    /// Time since the queue last responded; before its first response, since the consumer was created.
+    pub fn time_since_response(&self) -> Duration {
+        self.last_response.lock().expect("no panic while held").elapsed()
     }
 
-    /// Whether nothing is received for now, since what the work needs is away.
+    /// Whether receiving is paused, because the handler is not ready.
     pub fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)
     }
 
-    /// Whether it has never answered but refused: what it is asked for, or where, is wrong.
-    pub fn is_refused(&self) -> bool {
-        self.failing.load(Ordering::Relaxed) && !self.heard.load(Ordering::Relaxed)
+    /// Whether every receive has failed so far: the URL or the permissions are probably wrong.
+    pub fn has_only_failed(&self) -> bool {
+        self.last_receive_failed.load(Ordering::Relaxed) && !self.has_responded.load(Ordering::Relaxed)
     }
 
-    pub(super) fn answered(&self) {
-        self.heard.store(true, Ordering::Relaxed);
-        self.failing.store(false, Ordering::Relaxed);
-        self.hear();
+    pub(super) fn record_response(&self) {
+        self.has_responded.store(true, Ordering::Relaxed);
+        self.last_receive_failed.store(false, Ordering::Relaxed);
+        self.restart_response_timer();
     }
 
-    pub(super) fn failed(&self) {
-        self.failing.store(true, Ordering::Relaxed);
+    pub(super) fn record_failure(&self) {
+        self.last_receive_failed.store(true, Ordering::Relaxed);
     }
 
-    fn hear(&self) {
-        *self.last_answer.lock().expect("no panic while held") = Instant::now();
-    }
-
-    pub(super) fn pause(&self, paused: bool) {
+    pub(super) fn set_paused(&self, paused: bool) {
         self.paused.store(paused, Ordering::Relaxed);
-        // A silence of our own choosing is none of the queue's.
-        self.hear();
+        // Time without a response is no sign of a failing queue while this side does not receive.
+        self.restart_response_timer();
+    }
+
+    fn restart_response_timer(&self) {
+        *self.last_response.lock().expect("no panic while held") = Instant::now();
     }
 }
 
-impl Default for Health {
+impl Default for ConsumerHealth {
     fn default() -> Self {
         Self {
-            last_answer: Mutex::new(Instant::now()),
-            heard: AtomicBool::default(),
-            failing: AtomicBool::default(),
+            last_response: Mutex::new(Instant::now()),
+            has_responded: AtomicBool::default(),
+            last_receive_failed: AtomicBool::default(),
             paused: AtomicBool::default(),
         }
     }

@@ -1,111 +1,117 @@
-//! Where messages come from, and what becomes of them. Knows nothing of what is in them.
+//! Message queues and the [`Consumer`] of one. Nothing here reads the body of a message.
 
+mod admin;
 mod backoff;
 mod batch;
 mod consumer;
 mod health;
 mod local;
-mod settings;
 mod sqs;
 
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 
+pub use admin::{MessageMove, QueueAttributes};
 pub use consumer::{Consumer, ConsumerConfig, Handler};
-pub use health::Health;
+pub use health::ConsumerHealth;
 pub use local::LocalQueue;
-pub use settings::QueueSettings;
 pub use sqs::SqsQueue;
 
-/// The most messages that one call receives, deletes or releases: SQS's own limit.
-pub const BATCH: usize = 10;
+/// The maximum number of messages that one call receives or deletes: the limit of SQS.
+pub const MAX_BATCH_SIZE: usize = 10;
 
-/// A message that was received and is invisible to others for now.
+/// A received message, invisible to other consumers until its visibility times out.
 #[derive(Clone)]
 pub struct Message {
-    /// Names the message in logs.
+    /// Identifies the message in logs.
     pub id: String,
-    /// What deleting it takes. Never logged.
+    /// The handle that deletes or reschedules the message. Never logged.
     pub receipt: ReceiptHandle,
-    /// The text. Never logged.
+    /// The body. Never logged.
     pub body: String,
-    /// How often it has been received, this time included.
+    /// How many times the message has been received, this time included.
     pub receive_count: u32,
 }
 
-/// The right to delete or release one received message.
+/// The handle of one receive of a message, which deletes or reschedules it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ReceiptHandle(pub String);
 
-/// What becomes of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What happens to a message after it was handled.
+///
+/// The order is that of precedence: the greatest disposition of its records is that of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Disposition {
-    /// It is done: delete it.
+    /// The message was handled: it is deleted.
     Delete,
-    /// It can't be done, whoever tries: it comes again when its visibility runs out, and in the end goes
-    /// to the dead-letter queue.
+    /// The message can never be handled: it is left. The queue redelivers it when its visibility times
+    /// out, and in the end moves it to the dead-letter queue.
     Redeliver,
-    /// It could not be done now, since something that it needs is away: it comes again later, and later
-    /// each time.
+    /// The message could not be handled now, since a service was unavailable: it is redelivered after a
+    /// delay that doubles each time.
     Retry,
 }
 
-/// The queue did not do what it was asked for.
+/// A failed call to the queue.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
-    /// The call failed.
-    #[error("{call} failed: {why}")]
+    /// The call failed, or SQS returned an error.
+    #[error("{call} failed: {reason}")]
     Call {
-        /// What was asked for.
+        /// The API action, for example `ReceiveMessage`.
         call: &'static str,
-        /// SQS's error code, where SQS answered.
+        /// The error code of SQS; `None` without a response.
         code: Option<String>,
-        /// What each layer below says of it; never a message's body.
-        why: String,
+        /// The messages of the error and of its sources. Contains no message body.
+        reason: String,
     },
 }
 
 impl QueueError {
-    /// Whether SQS answered, and said that this is not allowed.
+    /// Whether SQS denied access.
     #[must_use]
-    pub fn is_refusal(&self) -> bool {
+    pub fn is_access_denied(&self) -> bool {
         let Self::Call { code, .. } = self;
-        // It comes with a service's name in front, or an ending behind.
+        // The code occurs with a prefix (`AWS.SimpleQueueService.`) and with a suffix (`Exception`).
         code.as_deref().is_some_and(|code| code.contains("AccessDenied"))
     }
 }
 
-/// Keeps messages until they are deleted.
+/// A queue with at-least-once delivery: it keeps a message until it is deleted.
 #[async_trait]
 pub trait Queue: fmt::Debug + Send + Sync + 'static {
-    /// Waits for messages, at most as long as the queue's long poll; no more than [`BATCH`].
+    /// Receives up to [`MAX_BATCH_SIZE`] messages; empty when none arrives during the long poll.
     ///
     /// # Errors
-    /// When the queue can't be asked.
+    /// When the call fails.
     ///
     /// # Cancel safety
-    /// What a cancelled call had received stays invisible until its visibility runs out; see
-    /// [`Queue::receive_grace`].
+    /// Not cancel safe: messages that a dropped call has received stay invisible until their visibility
+    /// times out. See [`Queue::receive_grace`].
     async fn receive(&self) -> Result<Vec<Message>, QueueError>;
 
-    /// Deletes at most [`BATCH`] messages. Gives back those that are still there and may be tried again.
+    /// Deletes up to [`MAX_BATCH_SIZE`] messages. Returns those that were not deleted and can be retried.
     ///
     /// # Errors
-    /// When the call failed as a whole.
+    /// When the call fails as a whole.
     async fn delete(&self, messages: &[ReceiptHandle]) -> Result<Vec<ReceiptHandle>, QueueError>;
 
     /// Makes a message visible again after `visibility`, counted from now; zero releases it at once.
+    /// A heartbeat calls it with the full visibility timeout.
     ///
     /// # Errors
-    /// When the call failed.
-    async fn extend(&self, message: &ReceiptHandle, visibility: Duration) -> Result<(), QueueError>;
+    /// When the call fails.
+    async fn change_visibility(
+        &self,
+        message: &ReceiptHandle,
+        visibility: Duration,
+    ) -> Result<(), QueueError>;
 
-    /// How long a received message stays invisible.
-    fn visibility(&self) -> Duration;
+    /// The visibility timeout of received messages.
+    fn visibility_timeout(&self) -> Duration;
 
-    /// How long a receive that nobody needs any more should still be waited for, since what the queue
-    /// hands out may be on its way.
+    /// How long to wait for a receive that is no longer needed, since its response may be under way.
     fn receive_grace(&self) -> Duration;
 }
 

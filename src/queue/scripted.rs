@@ -1,4 +1,4 @@
-//! SQS by a script, under the real SDK client: every call is kept, and answered as the test says.
+//! Test double: an HTTP client under the real AWS SDK that records every call and responds by a script.
 
 use std::{
     fmt,
@@ -19,46 +19,46 @@ use tokio::time::Instant;
 
 use super::SqsQueue;
 
-pub(crate) const VISIBILITY: Duration = Duration::from_secs(20);
+pub(crate) const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A call as it reached the server.
+/// A recorded call.
 #[derive(Debug, Clone)]
-pub(crate) struct Call {
-    pub name: String,
+pub(crate) struct RecordedCall {
+    pub action: String,
     pub at: Instant,
     pub body: Value,
-    /// How many calls of this name came before it.
-    pub nth: usize,
+    /// The number of earlier calls of this action.
+    pub index: usize,
 }
 
-/// What the server says.
-pub(crate) enum Answer {
-    Says(u16, Value),
-    SaysAfter(Duration, Value),
-    /// The connection is open and dead.
-    Never,
+/// The response of the script.
+pub(crate) enum ScriptedResponse {
+    Json(u16, Value),
+    JsonAfter(Duration, Value),
+    /// The connection stays open without a response.
+    NoResponse,
 }
 
-type Script = dyn Fn(&Call) -> Answer + Send + Sync;
+type Script = dyn Fn(&RecordedCall) -> ScriptedResponse + Send + Sync;
 
 #[derive(Clone)]
-pub(crate) struct Sqs {
+pub(crate) struct ScriptedSqs {
     script: Arc<Script>,
-    calls: Arc<Mutex<Vec<Call>>>,
+    calls: Arc<Mutex<Vec<RecordedCall>>>,
 }
 
-impl Sqs {
-    pub fn new(script: impl Fn(&Call) -> Answer + Send + Sync + 'static) -> Self {
+impl ScriptedSqs {
+    pub fn new(script: impl Fn(&RecordedCall) -> ScriptedResponse + Send + Sync + 'static) -> Self {
         Self { script: Arc::new(script), calls: Arc::default() }
     }
 
     pub fn queue(&self) -> Arc<SqsQueue> {
         let url = "https://sqs.eu-central-1.amazonaws.com/1/events";
-        Arc::new(SqsQueue::new(&self.sdk(), url.into(), VISIBILITY))
+        Arc::new(SqsQueue::new(&self.sdk_config(), url.into(), VISIBILITY_TIMEOUT))
     }
 
-    /// Calls of S3 are answered by the script as well; they have no name.
-    pub fn sdk(&self) -> SdkConfig {
+    /// An SDK configuration whose calls all go to the script. Calls to S3 have an empty `action`.
+    pub fn sdk_config(&self) -> SdkConfig {
         let credentials = Credentials::new("id", "secret", None, None, "test");
         SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -68,8 +68,8 @@ impl Sqs {
             .build()
     }
 
-    pub fn calls(&self, name: &str) -> Vec<Call> {
-        self.calls.lock().unwrap().iter().filter(|call| call.name == name).cloned().collect()
+    pub fn calls(&self, action: &str) -> Vec<RecordedCall> {
+        self.calls.lock().unwrap().iter().filter(|call| call.action == action).cloned().collect()
     }
 
     fn http_client(&self) -> SharedHttpClient {
@@ -77,28 +77,28 @@ impl Sqs {
         http_client_fn(move |_, _| connector.clone())
     }
 
-    fn keep(&self, request: &HttpRequest) -> Call {
+    fn record_call(&self, request: &HttpRequest) -> RecordedCall {
         let target = request.headers().get("x-amz-target").unwrap_or_default();
-        let name = target.trim_start_matches("AmazonSQS.").to_owned();
+        let action = target.trim_start_matches("AmazonSQS.").to_owned();
         let body = serde_json::from_slice(request.body().bytes().unwrap_or_default()).unwrap_or_default();
-        let nth = self.calls(&name).len();
-        let call = Call { name, at: Instant::now(), body, nth };
+        let index = self.calls(&action).len();
+        let call = RecordedCall { action, at: Instant::now(), body, index };
         self.calls.lock().unwrap().push(call.clone());
         call
     }
 }
 
-impl HttpConnector for Sqs {
+impl HttpConnector for ScriptedSqs {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let answer = (self.script)(&self.keep(&request));
+        let response = (self.script)(&self.record_call(&request));
         HttpConnectorFuture::new(async move {
-            let (status, body) = match answer {
-                Answer::Says(status, body) => (status, body),
-                Answer::SaysAfter(wait, body) => {
+            let (status, body) = match response {
+                ScriptedResponse::Json(status, body) => (status, body),
+                ScriptedResponse::JsonAfter(wait, body) => {
                     tokio::time::sleep(wait).await;
                     (200, body)
                 }
-                Answer::Never => std::future::pending().await,
+                ScriptedResponse::NoResponse => std::future::pending().await,
             };
             let body = if body.is_null() { SdkBody::empty() } else { body.to_string().into() };
             let mut response = HttpResponse::new(status.try_into().unwrap(), body);
@@ -108,23 +108,27 @@ impl HttpConnector for Sqs {
     }
 }
 
-impl fmt::Debug for Sqs {
+impl fmt::Debug for ScriptedSqs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Sqs")
+        f.write_str("ScriptedSqs")
     }
 }
 
-/// A long poll that ends with nothing.
-pub(crate) fn nothing() -> Answer {
-    Answer::SaysAfter(Duration::from_secs(20), json!({}))
+/// A long poll that ends after 20 s without a message.
+pub(crate) fn empty_long_poll() -> ScriptedResponse {
+    ScriptedResponse::JsonAfter(Duration::from_secs(20), json!({}))
 }
 
-/// Messages with these ids, received for the first time.
-pub(crate) fn messages(ids: impl IntoIterator<Item = impl fmt::Display>) -> Value {
-    received(ids, 1)
+/// The body of a receive of messages with these IDs, each received for the first time.
+pub(crate) fn messages_body(ids: impl IntoIterator<Item = impl fmt::Display>) -> Value {
+    messages_body_with_count(ids, 1)
 }
 
-pub(crate) fn received(ids: impl IntoIterator<Item = impl fmt::Display>, count: u32) -> Value {
+/// The body of a receive of messages with these IDs, each received `count` times.
+pub(crate) fn messages_body_with_count(
+    ids: impl IntoIterator<Item = impl fmt::Display>,
+    count: u32,
+) -> Value {
     let messages = ids.into_iter().map(|id| {
         json!({"MessageId": id.to_string(), "ReceiptHandle": format!("receipt {id}"), "Body": "secret body",
             "Attributes": {"ApproximateReceiveCount": count.to_string()}})
@@ -132,7 +136,7 @@ pub(crate) fn received(ids: impl IntoIterator<Item = impl fmt::Display>, count: 
     json!({"Messages": messages.collect::<Vec<_>>()})
 }
 
-/// SQS's way of saying no.
-pub(crate) fn refusal(status: u16, code: &str) -> Answer {
-    Answer::Says(status, json!({"__type": format!("com.amazonaws.sqs#{code}"), "message": code}))
+/// An error response of SQS.
+pub(crate) fn error_response(status: u16, code: &str) -> ScriptedResponse {
+    ScriptedResponse::Json(status, json!({"__type": format!("com.amazonaws.sqs#{code}"), "message": code}))
 }

@@ -1,4 +1,6 @@
 //! Amazon SQS.
+//!
+//! <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/Welcome.html>
 
 use std::{collections::HashMap, time::Duration};
 
@@ -13,40 +15,73 @@ use aws_sdk_sqs::{
 
 use super::{Message, Queue, QueueError, ReceiptHandle};
 
+/// The limit of SQS for one call.
 const MAX_MESSAGES: i32 = 10;
-/// SQS's longest long poll, in seconds.
-const WAIT_SECS: i32 = 20;
-/// The SDK waits for ever by itself: a connection that is open but dead would stop the poller for good.
+/// The longest long poll that SQS offers.
+const LONG_POLL_TIMEOUT: Duration = Duration::from_secs(20);
+/// The long poll and some time for the response. Without it the SDK waits indefinitely, and a connection
+/// that is open but dead stops the consumer.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(26);
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Covers an answer that is under way. A whole long poll would hold up every stop; what SQS hands out
-/// later to a connection that is gone comes again after the visibility that we ask for, which is short.
+/// Covers a response that is under way. Waiting for the rest of the long poll would delay every shutdown.
+/// What SQS sends later to the closed connection is redelivered after the visibility timeout, which is
+/// short.
 const RECEIVE_GRACE: Duration = Duration::from_secs(1);
 
-/// A [`Queue`] on SQS.
+/// A [`Queue`] on Amazon SQS.
 #[derive(Debug)]
 pub struct SqsQueue {
-    pub(super) receiving: Client,
-    pub(super) calling: Client,
+    /// The client for long polls: its timeout is longer than theirs.
+    pub(super) receive_client: Client,
+    pub(super) client: Client,
     pub(super) url: String,
-    pub(super) visibility: Duration,
+    pub(super) visibility_timeout: Duration,
 }
 
 impl SqsQueue {
-    /// Talks to the queue at `url`. `visibility` is asked for with each receive, so that what the queue
-    /// is set to does not matter.
+    /// Creates a client of the queue at `url`. Each receive sets the visibility timeout to
+    /// `visibility_timeout`, whatever the default of the queue is.
     #[must_use]
-    pub fn new(sdk: &SdkConfig, url: String, visibility: Duration) -> Self {
-        Self { receiving: client(sdk, RECEIVE_TIMEOUT), calling: client(sdk, CALL_TIMEOUT), url, visibility }
+    pub fn new(sdk: &SdkConfig, url: String, visibility_timeout: Duration) -> Self {
+        Self {
+            receive_client: build_client(sdk, RECEIVE_TIMEOUT),
+            client: build_client(sdk, CALL_TIMEOUT),
+            url,
+            visibility_timeout,
+        }
+    }
+
+    /// Receives up to 10 messages with a long poll of `wait_time`. They stay invisible to other consumers
+    /// for `visibility_timeout`.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn receive_with(
+        &self,
+        wait_time: Duration,
+        visibility_timeout: Duration,
+    ) -> Result<Vec<Message>, QueueError> {
+        let response = self
+            .receive_client
+            .receive_message()
+            .queue_url(&self.url)
+            .max_number_of_messages(MAX_MESSAGES)
+            .wait_time_seconds(whole_seconds(wait_time))
+            .visibility_timeout(whole_seconds(visibility_timeout))
+            .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
+            .send()
+            .await
+            .map_err(|error| call_error("ReceiveMessage", &error))?;
+        Ok(response.messages.unwrap_or_default().into_iter().filter_map(convert_message).collect())
     }
 }
 
-fn client(sdk: &SdkConfig, attempt: Duration) -> Client {
+fn build_client(sdk: &SdkConfig, attempt_timeout: Duration) -> Client {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(3))
-        .operation_attempt_timeout(attempt)
+        .operation_attempt_timeout(attempt_timeout)
         .build();
-    // The consumer backs off by itself and hears the shutdown while it does.
+    // The consumer retries with its own backoff, which ends at a shutdown.
     let retries = aws_config::retry::RetryConfig::disabled();
     let config = aws_sdk_sqs::config::Builder::from(sdk).timeout_config(timeouts).retry_config(retries);
     Client::from_conf(config.build())
@@ -55,18 +90,7 @@ fn client(sdk: &SdkConfig, attempt: Duration) -> Client {
 #[async_trait]
 impl Queue for SqsQueue {
     async fn receive(&self) -> Result<Vec<Message>, QueueError> {
-        let received = self
-            .receiving
-            .receive_message()
-            .queue_url(&self.url)
-            .max_number_of_messages(MAX_MESSAGES)
-            .wait_time_seconds(WAIT_SECS)
-            .visibility_timeout(seconds(self.visibility))
-            .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
-            .send()
-            .await
-            .map_err(|error| failed("ReceiveMessage", &error))?;
-        Ok(received.messages.unwrap_or_default().into_iter().filter_map(message).collect())
+        self.receive_with(LONG_POLL_TIMEOUT, self.visibility_timeout).await
     }
 
     async fn delete(&self, messages: &[ReceiptHandle]) -> Result<Vec<ReceiptHandle>, QueueError> {
@@ -77,34 +101,38 @@ impl Queue for SqsQueue {
                 .build()
                 .expect("id and receipt are set")
         });
-        let answer = self
-            .calling
+        let response = self
+            .client
             .delete_message_batch()
             .queue_url(&self.url)
             .set_entries(Some(entries.collect()))
             .send()
             .await
-            .map_err(|error| failed("DeleteMessageBatch", &error))?;
-        // What is our own fault (the receipt is too old) stays so however often it is tried.
-        let left = answer.failed.iter().filter(|failure| !failure.sender_fault);
-        let left = left.filter_map(|failure| failure.id.parse::<usize>().ok());
-        Ok(left.filter_map(|index| messages.get(index).cloned()).collect())
+            .map_err(|error| call_error("DeleteMessageBatch", &error))?;
+        // A sender fault, for example an expired receipt handle, fails the same way each time.
+        let retriable = response.failed.iter().filter(|failure| !failure.sender_fault);
+        let indexes = retriable.filter_map(|failure| failure.id.parse::<usize>().ok());
+        Ok(indexes.filter_map(|index| messages.get(index).cloned()).collect())
     }
 
-    async fn extend(&self, message: &ReceiptHandle, visibility: Duration) -> Result<(), QueueError> {
-        self.calling
+    async fn change_visibility(
+        &self,
+        message: &ReceiptHandle,
+        visibility: Duration,
+    ) -> Result<(), QueueError> {
+        self.client
             .change_message_visibility()
             .queue_url(&self.url)
             .receipt_handle(&message.0)
-            .visibility_timeout(seconds(visibility))
+            .visibility_timeout(whole_seconds(visibility))
             .send()
             .await
-            .map_err(|error| failed("ChangeMessageVisibility", &error))?;
+            .map_err(|error| call_error("ChangeMessageVisibility", &error))?;
         Ok(())
     }
 
-    fn visibility(&self) -> Duration {
-        self.visibility
+    fn visibility_timeout(&self) -> Duration {
+        self.visibility_timeout
     }
 
     fn receive_grace(&self) -> Duration {
@@ -112,7 +140,8 @@ impl Queue for SqsQueue {
     }
 }
 
-pub(super) fn message(message: aws_sdk_sqs::types::Message) -> Option<Message> {
+/// Converts a message of the SDK; `None` without a receipt handle.
+fn convert_message(message: aws_sdk_sqs::types::Message) -> Option<Message> {
     let attributes: HashMap<_, _> = message.attributes.unwrap_or_default();
     let receive_count = attributes
         .get(&MessageSystemAttributeName::ApproximateReceiveCount)
@@ -126,17 +155,18 @@ pub(super) fn message(message: aws_sdk_sqs::types::Message) -> Option<Message> {
     })
 }
 
-pub(super) fn seconds(duration: Duration) -> i32 {
+fn whole_seconds(duration: Duration) -> i32 {
     i32::try_from(duration.as_secs()).unwrap_or(i32::MAX)
 }
 
-/// Says what every layer says; the response itself, which may hold bodies and receipts, is left out.
-pub(super) fn failed<E>(call: &'static str, error: &SdkError<E>) -> QueueError
+/// Describes a failed call by the messages of the error and of its sources. The `Debug` text of the error
+/// is not used: it contains the response, which may hold message bodies and receipt handles.
+pub(super) fn call_error<E>(call: &'static str, error: &SdkError<E>) -> QueueError
 where
     E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
 {
     let code = error.code().map(str::to_owned);
     let error: &dyn std::error::Error = error;
-    let layers = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
-    QueueError::Call { call, code, why: layers.collect::<Vec<_>>().join(": ") }
+    let sources = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
+    QueueError::Call { call, code, reason: sources.collect::<Vec<_>>().join(": ") }
 }

@@ -1,4 +1,4 @@
-//! The consumer on an SQS that fails in every way, in a time of its own.
+//! Tests of the consumer with a scripted SQS, in paused time.
 
 use std::{
     collections::HashSet,
@@ -17,39 +17,45 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    scripted::{Answer, Call, Sqs, VISIBILITY, messages, nothing, received, refusal},
+    scripted::{
+        RecordedCall, ScriptedResponse, ScriptedSqs, VISIBILITY_TIMEOUT, empty_long_poll, error_response,
+        messages_body, messages_body_with_count,
+    },
     *,
 };
 
-const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// Takes its time, then says what it was told to say.
-struct Worker {
-    takes: Box<dyn Fn(&Message) -> Duration + Send + Sync>,
-    says: Disposition,
+/// A handler that takes a given time and returns a given disposition.
+struct TestHandler {
+    handling_time: Box<dyn Fn(&Message) -> Duration + Send + Sync>,
+    disposition: Disposition,
     ready: AtomicBool,
-    /// How long it takes to say whether it is.
-    asked_for: Mutex<Duration>,
+    /// How long `is_ready` takes.
+    ready_delay: Mutex<Duration>,
     handled: Mutex<Vec<(String, Instant)>>,
-    at_work: AtomicUsize,
-    most_at_work: AtomicUsize,
+    in_flight: AtomicUsize,
+    max_in_flight: AtomicUsize,
 }
 
-impl Worker {
-    fn new(says: Disposition, takes: impl Fn(&Message) -> Duration + Send + Sync + 'static) -> Arc<Self> {
+impl TestHandler {
+    fn new(
+        disposition: Disposition,
+        handling_time: impl Fn(&Message) -> Duration + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self {
-            takes: Box::new(takes),
-            says,
+            handling_time: Box::new(handling_time),
+            disposition,
             ready: true.into(),
-            asked_for: Mutex::default(),
+            ready_delay: Mutex::default(),
             handled: Mutex::default(),
-            at_work: AtomicUsize::default(),
-            most_at_work: AtomicUsize::default(),
+            in_flight: AtomicUsize::default(),
+            max_in_flight: AtomicUsize::default(),
         })
     }
 
-    fn quick() -> Arc<Self> {
+    fn deleting_at_once() -> Arc<Self> {
         Self::new(Disposition::Delete, |_| Duration::ZERO)
     }
 
@@ -59,59 +65,62 @@ impl Worker {
 }
 
 #[async_trait]
-impl Handler for Worker {
+impl Handler for TestHandler {
     async fn handle(&self, message: &Message) -> Disposition {
         self.handled.lock().unwrap().push((message.id.clone(), Instant::now()));
-        let at_work = self.at_work.fetch_add(1, Ordering::Relaxed) + 1;
-        self.most_at_work.fetch_max(at_work, Ordering::Relaxed);
-        sleep((self.takes)(message)).await;
-        self.at_work.fetch_sub(1, Ordering::Relaxed);
-        self.says
+        let in_flight = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        self.max_in_flight.fetch_max(in_flight, Ordering::Relaxed);
+        sleep((self.handling_time)(message)).await;
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.disposition
     }
 
-    async fn ready(&self) -> bool {
-        let asked_for = *self.asked_for.lock().unwrap();
-        sleep(asked_for).await;
+    async fn is_ready(&self) -> bool {
+        let ready_delay = *self.ready_delay.lock().unwrap();
+        sleep(ready_delay).await;
         self.ready.load(Ordering::Relaxed)
     }
 }
 
-/// A consumer at work.
-struct Running {
+/// A spawned consumer.
+struct RunningConsumer {
     stop: CancellationToken,
     task: JoinHandle<()>,
-    health: Arc<Health>,
+    health: Arc<ConsumerHealth>,
 }
 
-fn run(queue: Arc<dyn Queue>, worker: &Arc<Worker>) -> Running {
+fn spawn_consumer(queue: Arc<dyn Queue>, handler: &Arc<TestHandler>) -> RunningConsumer {
     let stop = CancellationToken::new();
-    let consumer = Consumer::new(queue, worker.clone(), ConsumerConfig { max_loops: 4, drain: DRAIN });
+    let consumer =
+        Consumer::new(queue, handler.clone(), ConsumerConfig { max_loops: 4, drain_timeout: DRAIN_TIMEOUT });
     let health = consumer.health();
-    Running { task: tokio::spawn(consumer.run(stop.clone())), stop, health }
+    RunningConsumer { task: tokio::spawn(consumer.run(stop.clone())), stop, health }
 }
 
-impl Running {
+impl RunningConsumer {
     async fn stop(self) {
         self.stop.cancel();
         self.task.await.unwrap();
     }
 }
 
-/// Answers the first receives as given; further ones find nothing, and everything else succeeds.
-fn sqs(receives: impl Fn(&Call) -> Option<Answer> + Send + Sync + 'static) -> Sqs {
-    Sqs::new(move |call| match call.name.as_str() {
-        "ReceiveMessage" => receives(call).unwrap_or_else(nothing),
-        "DeleteMessageBatch" => Answer::Says(200, json!({"Successful": [], "Failed": []})),
-        _ => Answer::Says(200, json!({})),
+/// An SQS whose receives respond as given, or return nothing; all other calls succeed.
+fn sqs_receiving(
+    receives: impl Fn(&RecordedCall) -> Option<ScriptedResponse> + Send + Sync + 'static,
+) -> ScriptedSqs {
+    ScriptedSqs::new(move |call| match call.action.as_str() {
+        "ReceiveMessage" => receives(call).unwrap_or_else(empty_long_poll),
+        "DeleteMessageBatch" => ScriptedResponse::Json(200, json!({"Successful": [], "Failed": []})),
+        _ => ScriptedResponse::Json(200, json!({})),
     })
 }
 
-fn receipts(delete: &Call) -> Vec<String> {
+fn deleted_receipts(delete: &RecordedCall) -> Vec<String> {
     let entries = delete.body["Entries"].as_array().unwrap();
     entries.iter().map(|entry| entry["ReceiptHandle"].as_str().unwrap().to_owned()).collect()
 }
 
-fn changes(sqs: &Sqs) -> Vec<(Value, Value)> {
+fn visibility_changes(sqs: &ScriptedSqs) -> Vec<(Value, Value)> {
     let calls = sqs.calls("ChangeMessageVisibility");
     calls
         .iter()
@@ -121,45 +130,49 @@ fn changes(sqs: &Sqs) -> Vec<(Value, Value)> {
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_consumer_receives_three_times_a_minute_and_each_waits_20_s() {
-    let sqs = sqs(|_| None);
-    let running = run(sqs.queue(), &Worker::quick());
+    let sqs = sqs_receiving(|_| None);
+    let running = spawn_consumer(sqs.queue(), &TestHandler::deleting_at_once());
     sleep(Duration::from_secs(599)).await;
     let receives = sqs.calls("ReceiveMessage");
     assert_eq!(receives.len(), 30);
     for receive in receives {
         assert_eq!(receive.body["WaitTimeSeconds"], 20);
         assert_eq!(receive.body["MaxNumberOfMessages"], 10);
-        assert_eq!(receive.body["VisibilityTimeout"], VISIBILITY.as_secs());
+        assert_eq!(receive.body["VisibilityTimeout"], VISIBILITY_TIMEOUT.as_secs());
     }
     running.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_is_handled_the_moment_it_comes_and_deleted() {
-    let sqs = sqs(|call| {
-        let came = Answer::SaysAfter(Duration::from_secs(7), messages(["a"]));
-        (call.nth == 0).then_some(came)
+async fn a_message_is_handled_as_soon_as_it_is_received_and_then_deleted() {
+    let sqs = sqs_receiving(|call| {
+        let response = ScriptedResponse::JsonAfter(Duration::from_secs(7), messages_body(["a"]));
+        (call.index == 0).then_some(response)
     });
-    let (worker, began) = (Worker::quick(), Instant::now());
-    let running = run(sqs.queue(), &worker);
+    let (handler, started) = (TestHandler::deleting_at_once(), Instant::now());
+    let running = spawn_consumer(sqs.queue(), &handler);
     sleep(MINUTE).await;
-    let (id, at) = worker.handled.lock().unwrap()[0].clone();
-    assert_eq!((id.as_str(), at - began), ("a", Duration::from_secs(7)));
-    assert_eq!(receipts(&sqs.calls("DeleteMessageBatch")[0]), ["receipt a"]);
+    let (id, at) = handler.handled.lock().unwrap()[0].clone();
+    assert_eq!((id.as_str(), at - started), ("a", Duration::from_secs(7)));
+    assert_eq!(deleted_receipts(&sqs.calls("DeleteMessageBatch")[0]), ["receipt a"]);
     running.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn loops_grow_while_receives_come_back_full_and_shrink_to_one() {
-    let sqs = sqs(|call| {
-        let ten = (0..10).map(|i| format!("{}-{i}", call.nth));
-        (call.nth < 40).then(|| Answer::SaysAfter(Duration::from_millis(50), messages(ten)))
+async fn loops_are_added_while_batches_are_full_and_dropped_to_one_afterwards() {
+    let sqs = sqs_receiving(|call| {
+        let ten = (0..10).map(|i| format!("{}-{i}", call.index));
+        (call.index < 40).then(|| ScriptedResponse::JsonAfter(Duration::from_millis(50), messages_body(ten)))
     });
-    let worker = Worker::new(Disposition::Delete, |_| Duration::from_secs(1));
-    let running = run(sqs.queue(), &worker);
+    let handler = TestHandler::new(Disposition::Delete, |_| Duration::from_secs(1));
+    let running = spawn_consumer(sqs.queue(), &handler);
     sleep(MINUTE).await;
-    assert_eq!(worker.handled().len(), 400);
-    assert_eq!(worker.most_at_work.load(Ordering::Relaxed), 4 * BATCH, "four loops, each with a full batch");
+    assert_eq!(handler.handled().len(), 400);
+    assert_eq!(
+        handler.max_in_flight.load(Ordering::Relaxed),
+        4 * MAX_BATCH_SIZE,
+        "four loops, each with a full batch"
+    );
     let before = sqs.calls("ReceiveMessage").len();
     sleep(10 * MINUTE).await;
     assert_eq!(sqs.calls("ReceiveMessage").len() - before, 30, "one loop is left");
@@ -168,45 +181,46 @@ async fn loops_grow_while_receives_come_back_full_and_shrink_to_one() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_batch_is_deleted_by_one_call() {
-    let sqs = sqs(|call| (call.nth == 0).then(|| Answer::Says(200, messages(0..10))));
-    let running = run(sqs.queue(), &Worker::quick());
+    let sqs =
+        sqs_receiving(|call| (call.index == 0).then(|| ScriptedResponse::Json(200, messages_body(0..10))));
+    let running = spawn_consumer(sqs.queue(), &TestHandler::deleting_at_once());
     sleep(MINUTE).await;
     let deletes = sqs.calls("DeleteMessageBatch");
-    assert_eq!(deletes.iter().map(|call| receipts(call).len()).collect::<Vec<_>>(), [10]);
+    assert_eq!(deletes.iter().map(|call| deleted_receipts(call).len()).collect::<Vec<_>>(), [10]);
     running.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_queue_that_does_not_wait_is_not_asked_in_a_hot_loop() {
-    let sqs = sqs(|_| Some(Answer::Says(200, json!({}))));
-    let running = run(sqs.queue(), &Worker::quick());
+async fn a_queue_without_long_polling_is_not_polled_in_a_hot_loop() {
+    let sqs = sqs_receiving(|_| Some(ScriptedResponse::Json(200, json!({}))));
+    let running = spawn_consumer(sqs.queue(), &TestHandler::deleting_at_once());
     sleep(10 * MINUTE).await;
     assert!(sqs.calls("ReceiveMessage").len() < 120, "{}", sqs.calls("ReceiveMessage").len());
     running.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn trap_20_a_server_that_accepts_and_never_answers_is_survived() {
-    let sqs = sqs(|call| match call.nth {
-        0..3 => Some(Answer::Never),
-        3 => Some(Answer::Says(200, messages(["a"]))),
+async fn a_receive_without_a_response_times_out_and_is_retried() {
+    let sqs = sqs_receiving(|call| match call.index {
+        0..3 => Some(ScriptedResponse::NoResponse),
+        3 => Some(ScriptedResponse::Json(200, messages_body(["a"]))),
         _ => None,
     });
-    let (worker, began) = (Worker::quick(), Instant::now());
-    let running = run(sqs.queue(), &worker);
+    let (handler, started) = (TestHandler::deleting_at_once(), Instant::now());
+    let running = spawn_consumer(sqs.queue(), &handler);
     sleep(3 * MINUTE).await;
-    assert_eq!(worker.handled(), ["a"]);
+    assert_eq!(handler.handled(), ["a"]);
     for pair in sqs.calls("ReceiveMessage")[..4].windows(2) {
-        let given = pair[1].at - pair[0].at;
-        assert!((25..=29).contains(&given.as_secs()), "given up after {given:?}, begun at {began:?}");
+        let gap = pair[1].at - pair[0].at;
+        assert!((25..=29).contains(&gap.as_secs()), "timed out after {gap:?}, started at {started:?}");
     }
     running.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn trap_20_a_server_that_never_answers_does_not_hold_up_a_stop() {
-    let sqs = sqs(|_| Some(Answer::Never));
-    let running = run(sqs.queue(), &Worker::quick());
+async fn a_receive_without_a_response_does_not_delay_a_shutdown() {
+    let sqs = sqs_receiving(|_| Some(ScriptedResponse::NoResponse));
+    let running = spawn_consumer(sqs.queue(), &TestHandler::deleting_at_once());
     sleep(MINUTE).await;
     let before = Instant::now();
     running.stop().await;
@@ -214,63 +228,70 @@ async fn trap_20_a_server_that_never_answers_does_not_hold_up_a_stop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn trap_22_a_handler_slower_than_the_visibility_keeps_its_message() {
+async fn a_handler_slower_than_the_visibility_timeout_keeps_its_message() {
     let queue = Arc::new(LocalQueue::default());
-    let worker = Worker::new(Disposition::Delete, |_| 10 * MINUTE);
-    let running = run(queue.clone(), &worker);
+    let handler = TestHandler::new(Disposition::Delete, |_| 10 * MINUTE);
+    let running = spawn_consumer(queue.clone(), &handler);
     queue.send("a".into());
     sleep(11 * MINUTE).await;
-    assert_eq!(worker.handled().len(), 1, "it never came again");
+    assert_eq!(handler.handled().len(), 1, "it was not redelivered");
     running.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn trap_22_one_heartbeat_that_fails_is_made_up_for_by_the_next() {
-    let sqs = Sqs::new(|call| match (call.name.as_str(), call.nth) {
-        ("ReceiveMessage", 0) => Answer::Says(200, messages(["a"])),
-        ("ReceiveMessage", _) => nothing(),
-        ("ChangeMessageVisibility", nth) if nth % 2 == 1 => refusal(503, "ServiceUnavailable"),
-        _ => Answer::Says(200, json!({"Successful": [], "Failed": []})),
+async fn a_message_stays_invisible_when_every_other_heartbeat_fails() {
+    let sqs = ScriptedSqs::new(|call| match (call.action.as_str(), call.index) {
+        ("ReceiveMessage", 0) => ScriptedResponse::Json(200, messages_body(["a"])),
+        ("ReceiveMessage", _) => empty_long_poll(),
+        ("ChangeMessageVisibility", index) if index % 2 == 1 => error_response(503, "ServiceUnavailable"),
+        _ => ScriptedResponse::Json(200, json!({"Successful": [], "Failed": []})),
     });
-    let running = run(sqs.queue(), &Worker::new(Disposition::Delete, |_| 5 * MINUTE));
+    let running = spawn_consumer(sqs.queue(), &TestHandler::new(Disposition::Delete, |_| 5 * MINUTE));
     sleep(6 * MINUTE).await;
     let (beats, delete) = (sqs.calls("ChangeMessageVisibility"), sqs.calls("DeleteMessageBatch").remove(0));
-    let kept = beats.iter().filter(|beat| beat.nth % 2 == 0).map(|beat| beat.at).chain([delete.at]);
-    let mut invisible_until = sqs.calls("ReceiveMessage")[0].at + VISIBILITY;
-    for at in kept {
-        assert!(at < invisible_until, "it came into sight");
-        invisible_until = at + VISIBILITY;
+    let extended_at = beats.iter().filter(|beat| beat.index % 2 == 0).map(|beat| beat.at).chain([delete.at]);
+    let mut invisible_until = sqs.calls("ReceiveMessage")[0].at + VISIBILITY_TIMEOUT;
+    for at in extended_at {
+        assert!(at < invisible_until, "it became visible");
+        invisible_until = at + VISIBILITY_TIMEOUT;
     }
     running.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn trap_22_quick_messages_are_deleted_without_waiting_for_a_slow_one() {
-    let sqs = sqs(|call| (call.nth == 0).then(|| Answer::Says(200, messages(0..10))));
-    let slow = |message: &Message| if message.id == "4" { 5 * MINUTE } else { Duration::ZERO };
-    let running = run(sqs.queue(), &Worker::new(Disposition::Delete, slow));
-    sleep(VISIBILITY / 2).await;
-    let deleted: Vec<_> = sqs.calls("DeleteMessageBatch").iter().flat_map(receipts).collect();
+async fn quick_messages_are_deleted_without_waiting_for_a_slow_one() {
+    let sqs =
+        sqs_receiving(|call| (call.index == 0).then(|| ScriptedResponse::Json(200, messages_body(0..10))));
+    let handling_time = |message: &Message| if message.id == "4" { 5 * MINUTE } else { Duration::ZERO };
+    let running = spawn_consumer(sqs.queue(), &TestHandler::new(Disposition::Delete, handling_time));
+    sleep(VISIBILITY_TIMEOUT / 2).await;
+    let deleted: Vec<_> = sqs.calls("DeleteMessageBatch").iter().flat_map(deleted_receipts).collect();
     assert_eq!(deleted.len(), 9);
     assert!(!deleted.contains(&"receipt 4".to_owned()));
     sleep(5 * MINUTE).await;
-    assert_eq!(receipts(sqs.calls("DeleteMessageBatch").last().unwrap()), ["receipt 4"]);
+    assert_eq!(deleted_receipts(sqs.calls("DeleteMessageBatch").last().unwrap()), ["receipt 4"]);
     running.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn trap_22_one_slow_message_keeps_no_other_waiting() {
-    let sqs = sqs(|call| match call.nth {
-        0 => Some(Answer::Says(200, messages(["slow"]))),
-        1 | 2 => Some(Answer::SaysAfter(Duration::from_secs(5), messages([format!("quick {}", call.nth)]))),
+async fn a_slow_message_does_not_delay_the_messages_after_it() {
+    let sqs = sqs_receiving(|call| match call.index {
+        0 => Some(ScriptedResponse::Json(200, messages_body(["slow"]))),
+        1 | 2 => Some(ScriptedResponse::JsonAfter(
+            Duration::from_secs(5),
+            messages_body([format!("quick {}", call.index)]),
+        )),
         _ => None,
     });
-    let slow = |message: &Message| if message.id == "slow" { 5 * MINUTE } else { Duration::ZERO };
-    let worker = Worker::new(Disposition::Delete, slow);
-    let running = run(sqs.queue(), &worker);
+    let handling_time = |message: &Message| if message.id == "slow" { 5 * MINUTE } else { Duration::ZERO };
+    let handler = TestHandler::new(Disposition::Delete, handling_time);
+    let running = spawn_consumer(sqs.queue(), &handler);
     sleep(MINUTE).await;
-    assert_eq!(worker.handled(), ["slow", "quick 1", "quick 2"]);
-    assert!(running.health.silence() < Duration::from_secs(25), "the queue is heard from all the time");
+    assert_eq!(handler.handled(), ["slow", "quick 1", "quick 2"]);
+    assert!(
+        running.health.time_since_response() < Duration::from_secs(25),
+        "the queue responds all the time"
+    );
     sleep(10 * MINUTE).await;
     let before = sqs.calls("ReceiveMessage").len();
     sleep(10 * MINUTE).await;
@@ -278,38 +299,38 @@ async fn trap_22_one_slow_message_keeps_no_other_waiting() {
     running.stop().await;
 }
 
-/// An SQS with three messages, whose deletes are answered by `deletes`.
-fn deleting(deletes: impl Fn(usize) -> Answer + Send + Sync + 'static) -> Sqs {
-    Sqs::new(move |call| match (call.name.as_str(), call.nth) {
-        ("ReceiveMessage", 0) => Answer::Says(200, messages(["a", "b", "c"])),
-        ("ReceiveMessage", _) => nothing(),
-        (_, nth) => deletes(nth),
+/// An SQS with three messages; `delete` responds to deletes.
+fn sqs_deleting(delete: impl Fn(usize) -> ScriptedResponse + Send + Sync + 'static) -> ScriptedSqs {
+    ScriptedSqs::new(move |call| match (call.action.as_str(), call.index) {
+        ("ReceiveMessage", 0) => ScriptedResponse::Json(200, messages_body(["a", "b", "c"])),
+        ("ReceiveMessage", _) => empty_long_poll(),
+        (_, index) => delete(index),
     })
 }
 
 #[tokio::test(start_paused = true)]
-async fn trap_23_what_a_delete_batch_left_is_deleted_again_and_nothing_else() {
-    let sqs = deleting(|nth| match nth {
-        0 => Answer::Says(
+async fn only_the_retriable_failures_of_a_delete_batch_are_retried() {
+    let sqs = sqs_deleting(|index| match index {
+        0 => ScriptedResponse::Json(
             200,
             json!({"Successful": [{"Id": "0"}], "Failed": [
             {"Id": "1", "Code": "InternalError", "SenderFault": false},
             {"Id": "2", "Code": "ReceiptHandleIsInvalid", "SenderFault": true}]}),
         ),
-        _ => Answer::Says(200, json!({"Successful": [{"Id": "0"}], "Failed": []})),
+        _ => ScriptedResponse::Json(200, json!({"Successful": [{"Id": "0"}], "Failed": []})),
     });
-    let running = run(sqs.queue(), &Worker::quick());
+    let running = spawn_consumer(sqs.queue(), &TestHandler::deleting_at_once());
     sleep(MINUTE).await;
-    let deletes: Vec<_> = sqs.calls("DeleteMessageBatch").iter().map(receipts).collect();
+    let deletes: Vec<_> = sqs.calls("DeleteMessageBatch").iter().map(deleted_receipts).collect();
     assert_eq!(deletes, [vec!["receipt a", "receipt b", "receipt c"], vec!["receipt b"]]);
     running.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn trap_23_a_delete_that_always_fails_is_given_up_and_receiving_goes_on() {
-    for answer in [|| refusal(503, "ServiceUnavailable"), || Answer::Never] {
-        let sqs = deleting(move |_| answer());
-        let running = run(sqs.queue(), &Worker::quick());
+async fn receiving_continues_after_the_last_attempt_to_delete() {
+    for response in [|| error_response(503, "ServiceUnavailable"), || ScriptedResponse::NoResponse] {
+        let sqs = sqs_deleting(move |_| response());
+        let running = spawn_consumer(sqs.queue(), &TestHandler::deleting_at_once());
         sleep(2 * MINUTE).await;
         assert_eq!(sqs.calls("DeleteMessageBatch").len(), 4);
         assert!(sqs.calls("ReceiveMessage").len() > 3);
@@ -318,152 +339,166 @@ async fn trap_23_a_delete_that_always_fails_is_given_up_and_receiving_goes_on() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn trap_24_throttling_and_5xx_are_backed_off_with_jitter() {
+async fn throttling_and_5xx_are_retried_with_backoff_and_jitter() {
     for (status, code) in [(400, "RequestThrottled"), (500, "InternalError"), (503, "ServiceUnavailable")] {
-        let sqs = sqs(move |call| match call.nth {
-            0..50 => Some(refusal(status, code)),
-            50 => Some(Answer::Says(200, messages(["a"]))),
+        let sqs = sqs_receiving(move |call| match call.index {
+            0..50 => Some(error_response(status, code)),
+            50 => Some(ScriptedResponse::Json(200, messages_body(["a"]))),
             _ => None,
         });
-        let worker = Worker::quick();
-        let running = run(sqs.queue(), &worker);
+        let handler = TestHandler::deleting_at_once();
+        let running = spawn_consumer(sqs.queue(), &handler);
         sleep(5 * MINUTE).await;
-        let asked = sqs.calls("ReceiveMessage");
-        let gaps: Vec<_> = asked.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
-        assert!(asked.len() < 60, "{code}: asked {} times", asked.len());
+        let receives = sqs.calls("ReceiveMessage");
+        let gaps: Vec<_> = receives.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
+        assert!(receives.len() < 60, "{code}: {} receives", receives.len());
         assert!(gaps.iter().all(|gap| *gap >= Duration::from_millis(100)), "{gaps:?}");
         assert!(gaps.iter().collect::<HashSet<_>>().len() > gaps.len() / 2, "without jitter: {gaps:?}");
         sleep(15 * MINUTE).await;
-        assert_eq!(worker.handled(), ["a"], "it goes on once the trouble is over");
+        assert_eq!(handler.handled(), ["a"], "it continues after the errors");
         running.stop().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn trap_24_in_trouble_one_loop_is_left() {
-    let began = Instant::now();
-    let sqs = sqs(move |call| {
-        let ten = (0..10).map(|i| format!("{}-{i}", call.nth));
-        let busy = began.elapsed() < Duration::from_secs(10);
-        Some(if busy { Answer::Says(200, messages(ten)) } else { refusal(503, "ServiceUnavailable") })
+async fn during_an_outage_only_the_primary_loop_receives() {
+    let started = Instant::now();
+    let sqs = sqs_receiving(move |call| {
+        let ten = (0..10).map(|i| format!("{}-{i}", call.index));
+        let busy = started.elapsed() < Duration::from_secs(10);
+        Some(if busy {
+            ScriptedResponse::Json(200, messages_body(ten))
+        } else {
+            error_response(503, "ServiceUnavailable")
+        })
     });
-    let running = run(sqs.queue(), &Worker::new(Disposition::Delete, |_| Duration::from_secs(1)));
+    let running =
+        spawn_consumer(sqs.queue(), &TestHandler::new(Disposition::Delete, |_| Duration::from_secs(1)));
     sleep(11 * MINUTE).await;
-    let late = sqs.calls("ReceiveMessage").iter().filter(|call| call.at - began > MINUTE).count();
+    let late = sqs.calls("ReceiveMessage").iter().filter(|call| call.at - started > MINUTE).count();
     assert!(late < 120, "{late} receives in ten minutes");
     running.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn trap_24_what_is_said_of_a_failure_holds_no_body() {
-    let sqs = Sqs::new(|_| Answer::Says(500, messages(["a"])));
+async fn an_error_contains_no_message_body() {
+    let sqs = ScriptedSqs::new(|_| ScriptedResponse::Json(500, messages_body(["a"])));
     let error = sqs.queue().receive().await.unwrap_err();
-    let said = format!("{error} {error:?}");
-    assert!(said.contains("ReceiveMessage failed: service error"), "{said}");
-    assert!(!said.contains("secret body") && !said.contains("receipt"), "{said}");
+    let text = format!("{error} {error:?}");
+    assert!(text.contains("ReceiveMessage failed: service error"), "{text}");
+    assert!(!text.contains("secret body") && !text.contains("receipt"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn trap_25_what_is_in_hand_at_the_stop_is_finished_and_deleted() {
-    let sqs = sqs(|call| (call.nth == 0).then(|| Answer::Says(200, messages(0..9))));
-    let running = run(sqs.queue(), &Worker::new(Disposition::Delete, |_| Duration::from_secs(3)));
+async fn on_shutdown_messages_in_flight_are_finished_and_deleted() {
+    let sqs =
+        sqs_receiving(|call| (call.index == 0).then(|| ScriptedResponse::Json(200, messages_body(0..9))));
+    let running =
+        spawn_consumer(sqs.queue(), &TestHandler::new(Disposition::Delete, |_| Duration::from_secs(3)));
     sleep(Duration::from_secs(1)).await;
     running.stop().await;
-    assert_eq!(receipts(&sqs.calls("DeleteMessageBatch")[0]).len(), 9);
-    assert_eq!(changes(&sqs), []);
+    assert_eq!(deleted_receipts(&sqs.calls("DeleteMessageBatch")[0]).len(), 9);
+    assert_eq!(visibility_changes(&sqs), []);
     assert_eq!(sqs.calls("ReceiveMessage").len(), 1, "nothing more is received");
 }
 
 #[tokio::test(start_paused = true)]
-async fn trap_25_what_is_not_finished_in_time_is_released() {
-    let sqs = sqs(|call| (call.nth == 0).then(|| Answer::Says(200, messages(["quick", "slow"]))));
-    let takes = |message: &Message| if message.id == "slow" { 10 * MINUTE } else { Duration::ZERO };
-    let running = run(sqs.queue(), &Worker::new(Disposition::Delete, takes));
+async fn on_shutdown_unfinished_messages_are_released_after_the_drain_timeout() {
+    let sqs = sqs_receiving(|call| {
+        (call.index == 0).then(|| ScriptedResponse::Json(200, messages_body(["quick", "slow"])))
+    });
+    let handling_time = |message: &Message| if message.id == "slow" { 10 * MINUTE } else { Duration::ZERO };
+    let running = spawn_consumer(sqs.queue(), &TestHandler::new(Disposition::Delete, handling_time));
     sleep(Duration::from_secs(1)).await;
     let before = Instant::now();
     running.stop().await;
-    assert_eq!(before.elapsed(), DRAIN);
-    assert_eq!(sqs.calls("DeleteMessageBatch").iter().map(receipts).collect::<Vec<_>>(), [["receipt quick"]]);
-    assert_eq!(changes(&sqs), [(json!("receipt slow"), json!(0))]);
+    assert_eq!(before.elapsed(), DRAIN_TIMEOUT);
+    assert_eq!(
+        sqs.calls("DeleteMessageBatch").iter().map(deleted_receipts).collect::<Vec<_>>(),
+        [["receipt quick"]]
+    );
+    assert_eq!(visibility_changes(&sqs), [(json!("receipt slow"), json!(0))]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn trap_25_what_a_receive_brings_after_the_stop_is_released() {
-    let late = || Answer::SaysAfter(Duration::from_millis(1500), messages(["a", "b"]));
-    let sqs = sqs(move |call| (call.nth == 0).then(late));
-    let worker = Worker::quick();
-    let running = run(sqs.queue(), &worker);
+async fn messages_received_after_the_shutdown_began_are_released() {
+    let late = || ScriptedResponse::JsonAfter(Duration::from_millis(1500), messages_body(["a", "b"]));
+    let sqs = sqs_receiving(move |call| (call.index == 0).then(late));
+    let handler = TestHandler::deleting_at_once();
+    let running = spawn_consumer(sqs.queue(), &handler);
     sleep(Duration::from_secs(1)).await;
     running.stop().await;
-    assert_eq!(worker.handled(), [""; 0]);
-    assert_eq!(changes(&sqs), [(json!("receipt a"), json!(0)), (json!("receipt b"), json!(0))]);
+    assert_eq!(handler.handled(), [""; 0]);
+    assert_eq!(visibility_changes(&sqs), [(json!("receipt a"), json!(0)), (json!("receipt b"), json!(0))]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn trap_25_what_can_not_be_done_at_the_stop_is_released() {
-    for says in [Disposition::Redeliver, Disposition::Retry] {
-        let sqs = sqs(|call| (call.nth == 0).then(|| Answer::Says(200, messages(["a"]))));
-        let running = run(sqs.queue(), &Worker::new(says, |_| Duration::from_secs(2)));
+async fn on_shutdown_messages_that_can_not_be_handled_are_released() {
+    for disposition in [Disposition::Redeliver, Disposition::Retry] {
+        let sqs = sqs_receiving(|call| {
+            (call.index == 0).then(|| ScriptedResponse::Json(200, messages_body(["a"])))
+        });
+        let running = spawn_consumer(sqs.queue(), &TestHandler::new(disposition, |_| Duration::from_secs(2)));
         sleep(Duration::from_secs(1)).await;
         running.stop().await;
-        assert_eq!(changes(&sqs), [(json!("receipt a"), json!(0))], "{says:?}");
+        assert_eq!(visibility_changes(&sqs), [(json!("receipt a"), json!(0))], "{disposition:?}");
         assert!(sqs.calls("DeleteMessageBatch").is_empty());
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_does_not_wait_to_hear_what_is_away() {
+async fn a_shutdown_does_not_wait_for_a_readiness_check() {
     let queue = Arc::new(LocalQueue::default());
-    let worker = Worker::new(Disposition::Retry, |_| Duration::ZERO);
-    *worker.asked_for.lock().unwrap() = MINUTE;
+    let handler = TestHandler::new(Disposition::Retry, |_| Duration::ZERO);
+    *handler.ready_delay.lock().unwrap() = MINUTE;
     queue.send("a".to_owned());
-    let running = run(queue, &worker);
+    let running = spawn_consumer(queue, &handler);
     sleep(Duration::from_secs(1)).await;
-    let asked = Instant::now();
+    let before = Instant::now();
     running.stop().await;
-    assert!(asked.elapsed() <= DRAIN, "{:?}", asked.elapsed());
+    assert!(before.elapsed() <= DRAIN_TIMEOUT, "{:?}", before.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_received_while_what_the_work_needs_is_away() {
+async fn nothing_is_received_while_the_handler_is_not_ready() {
     let queue = Arc::new(LocalQueue::default());
-    let worker = Worker::new(Disposition::Retry, |_| Duration::ZERO);
-    worker.ready.store(false, Ordering::Relaxed);
+    let handler = TestHandler::new(Disposition::Retry, |_| Duration::ZERO);
+    handler.ready.store(false, Ordering::Relaxed);
     for id in 0..30 {
         queue.send(id.to_string());
     }
-    let running = run(queue.clone(), &worker);
+    let running = spawn_consumer(queue.clone(), &handler);
     sleep(60 * MINUTE).await;
-    let handled = worker.handled().len();
+    let handled = handler.handled().len();
     assert!(handled <= 30, "handled {handled} times: none of them twice");
     assert!(running.health.is_paused());
-    worker.ready.store(true, Ordering::Relaxed);
+    handler.ready.store(true, Ordering::Relaxed);
     sleep(MINUTE).await;
-    assert!(worker.handled().len() > handled + 30, "it goes on");
+    assert!(handler.handled().len() > handled + 30, "it continues");
     running.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_could_not_be_done_comes_again_later_each_time() {
-    let sqs = sqs(|call| {
-        let count = u32::try_from(call.nth).unwrap() + 1;
-        (call.nth < 9).then(|| Answer::Says(200, received(["a"], count)))
+async fn the_delay_of_a_retry_doubles_each_time() {
+    let sqs = sqs_receiving(|call| {
+        let count = u32::try_from(call.index).unwrap() + 1;
+        (call.index < 9).then(|| ScriptedResponse::Json(200, messages_body_with_count(["a"], count)))
     });
-    let running = run(sqs.queue(), &Worker::new(Disposition::Retry, |_| Duration::ZERO));
+    let running = spawn_consumer(sqs.queue(), &TestHandler::new(Disposition::Retry, |_| Duration::ZERO));
     sleep(10 * MINUTE).await;
-    let after: Vec<_> = changes(&sqs).into_iter().map(|(_, seconds)| seconds).collect();
-    assert_eq!(after, [5, 10, 20, 40, 80, 160, 320, 640, 900]);
+    let delays: Vec<_> = visibility_changes(&sqs).into_iter().map(|(_, seconds)| seconds).collect();
+    assert_eq!(delays, [5, 10, 20, 40, 80, 160, 320, 640, 900]);
     running.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_nobody_can_do_comes_again_by_its_visibility_and_is_no_hot_loop() {
+async fn a_message_that_can_not_be_handled_is_redelivered_after_its_visibility_timeout() {
     let queue = Arc::new(LocalQueue::default());
     queue.send("garbage".into());
-    let worker = Worker::new(Disposition::Redeliver, |_| Duration::ZERO);
-    let running = run(queue.clone(), &worker);
+    let handler = TestHandler::new(Disposition::Redeliver, |_| Duration::ZERO);
+    let running = spawn_consumer(queue.clone(), &handler);
     sleep(Duration::from_secs(299)).await;
-    assert_eq!(worker.handled().len(), 10, "once in each 30 seconds");
+    assert_eq!(handler.handled().len(), 10, "once every 30 seconds");
     running.stop().await;
 }
 
@@ -471,7 +506,7 @@ async fn what_nobody_can_do_comes_again_by_its_visibility_and_is_no_hot_loop() {
 async fn a_panic_of_the_handler_ends_the_consumer() {
     let queue = Arc::new(LocalQueue::default());
     queue.send("a".into());
-    let running = run(queue, &Worker::new(Disposition::Delete, |_| panic!("on purpose")));
+    let running = spawn_consumer(queue, &TestHandler::new(Disposition::Delete, |_| panic!("on purpose")));
     advance(Duration::from_secs(1)).await;
     assert!(running.task.await.unwrap_err().is_panic());
 }

@@ -1,64 +1,71 @@
-//! Moves on an SQS by a script, which can be had in every state.
+//! Redrives with a scripted SQS, which can be in any state.
 
 use serde_json::{Value, json};
 
 use super::*;
-use crate::queue::scripted::{Answer, Call, Sqs, messages, nothing, refusal};
+use crate::queue::scripted::{
+    RecordedCall, ScriptedResponse, ScriptedSqs, empty_long_poll, error_response, messages_body,
+};
 
 const DEAD: &str = "arn:aws:sqs:eu-central-1:1:dead";
 const DEAD_URL: &str = "https://sqs.eu-central-1.amazonaws.com/1/dead";
 
-/// A queue whose dead letters are in another; the rest is answered by `answer`.
-fn sqs(answer: impl Fn(&Call) -> Answer + Send + Sync + 'static) -> Sqs {
-    Sqs::new(move |call| match call.name.as_str() {
+/// An SQS with a dead-letter queue; `respond` responds to the other calls.
+fn sqs_with_dead_letters(
+    respond: impl Fn(&RecordedCall) -> ScriptedResponse + Send + Sync + 'static,
+) -> ScriptedSqs {
+    ScriptedSqs::new(move |call| match call.action.as_str() {
         "GetQueueAttributes" => {
             let policy = json!({"deadLetterTargetArn": DEAD, "maxReceiveCount": 10}).to_string();
-            Answer::Says(200, json!({"Attributes": {"RedrivePolicy": policy}}))
+            ScriptedResponse::Json(200, json!({"Attributes": {"RedrivePolicy": policy}}))
         }
-        "GetQueueUrl" => Answer::Says(200, json!({ "QueueUrl": DEAD_URL })),
-        _ => answer(call),
+        "GetQueueUrl" => ScriptedResponse::Json(200, json!({ "QueueUrl": DEAD_URL })),
+        _ => respond(call),
     })
 }
 
-/// Moves are begun, and stand as `states` say, one after the other.
-fn moving(states: Vec<Value>) -> Sqs {
-    sqs(move |call| match call.name.as_str() {
-        "StartMessageMoveTask" => Answer::Says(200, json!({"TaskHandle": "ours"})),
-        "ListMessageMoveTasks" => Answer::Says(200, json!({"Results": states[call.nth]})),
-        _ => refusal(500, "NotInThisScript"),
+/// An SQS that supports message moves and reports one of `states` for each call.
+fn sqs_moving(states: Vec<Value>) -> ScriptedSqs {
+    sqs_with_dead_letters(move |call| match call.action.as_str() {
+        "StartMessageMoveTask" => ScriptedResponse::Json(200, json!({"TaskHandle": "ours"})),
+        "ListMessageMoveTasks" => ScriptedResponse::Json(200, json!({"Results": states[call.index]})),
+        _ => error_response(500, "NotInThisScript"),
     })
 }
 
-fn state(status: &str, moved: u32) -> Value {
+fn move_task(status: &str, moved: u32) -> Value {
     json!({"Status": status, "ApproximateNumberOfMessagesMoved": moved, "SourceArn": DEAD})
 }
 
-/// No moves, but two messages; deletes are answered by `deletes`.
-fn carrying(refused: &'static str, deletes: impl Fn(&Call) -> Value + Send + Sync + 'static) -> Sqs {
-    sqs(move |call| match (call.name.as_str(), call.nth) {
-        ("StartMessageMoveTask", _) => refusal(400, refused),
-        ("ReceiveMessage", 0) => Answer::Says(200, messages(["a", "b"])),
-        ("ReceiveMessage", _) => nothing(),
-        ("DeleteMessageBatch", _) => Answer::Says(200, deletes(call)),
-        _ => Answer::Says(200, json!({"MessageId": "sent"})),
+/// An SQS without message moves and with two messages; `delete` responds to deletes.
+fn sqs_without_moves(
+    code: &'static str,
+    delete: impl Fn(&RecordedCall) -> Value + Send + Sync + 'static,
+) -> ScriptedSqs {
+    sqs_with_dead_letters(move |call| match (call.action.as_str(), call.index) {
+        ("StartMessageMoveTask", _) => error_response(400, code),
+        ("ReceiveMessage", 0) => ScriptedResponse::Json(200, messages_body(["a", "b"])),
+        ("ReceiveMessage", _) => empty_long_poll(),
+        ("DeleteMessageBatch", _) => ScriptedResponse::Json(200, delete(call)),
+        _ => ScriptedResponse::Json(200, json!({"MessageId": "sent"})),
     })
 }
 
-fn deleted() -> Value {
+fn delete_succeeded() -> Value {
     json!({"Successful": [{"Id": "0"}], "Failed": []})
 }
 
-fn not_deleted() -> Value {
+fn delete_failed() -> Value {
     json!({"Successful": [], "Failed": [{"Id": "0", "Code": "InternalError", "SenderFault": false}]})
 }
 
 #[tokio::test(start_paused = true)]
-async fn sqs_moves_by_itself_and_its_end_is_waited_for() {
-    let mut running = state("RUNNING", 1);
+async fn a_move_by_sqs_is_awaited() {
+    let mut running = move_task("RUNNING", 1);
     running["TaskHandle"] = json!("ours");
-    let mut earlier = state("FAILED", 0);
-    earlier["FailureReason"] = json!("of another day");
-    let sqs = moving(vec![json!([earlier, running]), json!([state("COMPLETED", 2), earlier])]);
+    let mut earlier = move_task("FAILED", 0);
+    earlier["FailureReason"] = json!("from another day");
+    let sqs = sqs_moving(vec![json!([earlier, running]), json!([move_task("COMPLETED", 2), earlier])]);
     redrive(&sqs.queue(), false).await.unwrap();
     assert_eq!(sqs.calls("StartMessageMoveTask")[0].body["SourceArn"], DEAD);
     assert_eq!(sqs.calls("ListMessageMoveTasks").len(), 2);
@@ -66,78 +73,81 @@ async fn sqs_moves_by_itself_and_its_end_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_move_that_did_not_complete_is_an_error_that_says_why() {
+async fn an_incomplete_move_is_an_error_with_the_reason() {
     for status in ["FAILED", "CANCELLED"] {
-        let mut ended = state(status, 7);
-        ended["FailureReason"] = json!("CouldNotMoveMessage");
-        let sqs = moving(vec![json!([ended])]);
+        let mut task = move_task(status, 7);
+        task["FailureReason"] = json!("CouldNotMoveMessage");
+        let sqs = sqs_moving(vec![json!([task])]);
         let error = redrive(&sqs.queue(), false).await.unwrap_err().to_string();
         assert!(error.contains(status) && error.contains("after 7 messages: CouldNotMoveMessage"), "{error}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_sqs_may_not_or_can_not_move_messages_are_sent_and_then_deleted() {
-    for refused in ["AccessDeniedException", "UnsupportedOperation", "InvalidAction"] {
-        let sqs = carrying(refused, |_| deleted());
+async fn without_message_moves_each_message_is_sent_and_then_deleted() {
+    for code in ["AccessDeniedException", "UnsupportedOperation", "InvalidAction"] {
+        let sqs = sqs_without_moves(code, |_| delete_succeeded());
         redrive(&sqs.queue(), false).await.unwrap();
         let sent = sqs.calls("SendMessage");
-        assert_eq!(sent.len(), 2, "{refused}");
+        assert_eq!(sent.len(), 2, "{code}");
         assert!(sent.iter().all(|sent| sent.body["QueueUrl"] != DEAD_URL));
         let deletes = sqs.calls("DeleteMessageBatch");
-        assert_eq!(deletes.len(), 2, "{refused}");
+        assert_eq!(deletes.len(), 2, "{code}");
         assert!(sent.iter().zip(&deletes).all(|(sent, delete)| sent.at <= delete.at));
         assert!(deletes.iter().all(|delete| delete.body["QueueUrl"] == DEAD_URL));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_refusal_of_the_move_is_an_error() {
-    let sqs = carrying("ResourceNotFoundException", |_| deleted());
+async fn another_error_of_the_move_is_returned() {
+    let sqs = sqs_without_moves("ResourceNotFoundException", |_| delete_succeeded());
     let error = redrive(&sqs.queue(), false).await.unwrap_err().to_string();
     assert!(error.contains("StartMessageMoveTask"), "{error}");
     assert!(sqs.calls("ReceiveMessage").is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delete_that_fails_is_tried_again_and_counts_only_when_it_worked() {
-    let sqs = carrying("InvalidAction", |call| if call.nth == 0 { not_deleted() } else { deleted() });
+async fn a_failed_delete_is_retried_and_counted_only_after_success() {
+    let sqs = sqs_without_moves("InvalidAction", |call| {
+        if call.index == 0 { delete_failed() } else { delete_succeeded() }
+    });
     redrive(&sqs.queue(), false).await.unwrap();
     assert_eq!(sqs.calls("DeleteMessageBatch").len(), 3);
 
-    let never = carrying("InvalidAction", |_| not_deleted());
-    let carried = carry(&never.queue(), &never.queue()).await.unwrap();
-    assert_eq!(carried, Carried { moved: 0, left: 2 });
-    let never = carrying("InvalidAction", |_| not_deleted());
-    let error = redrive(&never.queue(), false).await.unwrap_err().to_string();
-    assert!(error.contains("2 messages were sent back, but could not be deleted"), "{error}");
+    let sqs = sqs_without_moves("InvalidAction", |_| delete_failed());
+    let result = transfer_messages(&sqs.queue(), &sqs.queue()).await.unwrap();
+    assert_eq!(result, TransferResult { moved: 0, not_deleted: 2 });
+    let sqs = sqs_without_moves("InvalidAction", |_| delete_failed());
+    let error = redrive(&sqs.queue(), false).await.unwrap_err().to_string();
+    assert!(error.contains("2 messages were sent back, but not deleted"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dry_run_gives_every_message_back_whatever_fails() {
-    let sqs = sqs(|call| match (call.name.as_str(), call.nth) {
-        ("ReceiveMessage", 0) => Answer::Says(200, messages(["a", "b"])),
-        ("ReceiveMessage", 1) => Answer::Says(200, messages(["c"])),
-        ("ReceiveMessage", _) | ("ChangeMessageVisibility", 0) => refusal(500, "InternalError"),
-        _ => Answer::Says(200, json!({})),
+async fn a_dry_run_releases_every_message_even_after_an_error() {
+    let sqs = sqs_with_dead_letters(|call| match (call.action.as_str(), call.index) {
+        ("ReceiveMessage", 0) => ScriptedResponse::Json(200, messages_body(["a", "b"])),
+        ("ReceiveMessage", 1) => ScriptedResponse::Json(200, messages_body(["c"])),
+        ("ReceiveMessage", _) | ("ChangeMessageVisibility", 0) => error_response(500, "InternalError"),
+        _ => ScriptedResponse::Json(200, json!({})),
     });
     redrive(&sqs.queue(), true).await.unwrap_err();
-    let given: Vec<_> = sqs.calls("ChangeMessageVisibility").iter().map(|call| call.body.clone()).collect();
-    let receipts: Vec<_> = given.iter().map(|body| body["ReceiptHandle"].as_str().unwrap()).collect();
+    let released: Vec<_> =
+        sqs.calls("ChangeMessageVisibility").iter().map(|call| call.body.clone()).collect();
+    let receipts: Vec<_> = released.iter().map(|body| body["ReceiptHandle"].as_str().unwrap()).collect();
     assert_eq!(receipts, ["receipt a", "receipt b", "receipt c"]);
-    assert!(given.iter().all(|body| body["VisibilityTimeout"] == 0), "{given:?}");
+    assert!(released.iter().all(|body| body["VisibilityTimeout"] == 0), "{released:?}");
     assert!(sqs.calls("SendMessage").is_empty() && sqs.calls("DeleteMessageBatch").is_empty());
 }
 
 #[test]
-fn a_message_is_explained_without_its_text() {
+fn a_message_is_described_without_quoting_it() {
     for (body, expected) in [
         ("secret", "body is not JSON (line 1, column 1)"),
-        (r#"{"secret": 1}"#, "body is no S3 notification: neither Records nor detail-type"),
+        (r#"{"secret": 1}"#, "body is not an S3 notification: neither Records nor detail-type"),
         (r#"{"Records": [{"secret": 1}]}"#, "record 1 of 1: record has no eventName"),
-        (r#"{"Records": []}"#, "readable: the log or the bucket was away for too long"),
-        (r#"{"Event": "s3:TestEvent"}"#, "readable: S3's test event"),
+        (r#"{"Records": []}"#, "readable: the feed log or the bucket was probably unavailable for too long"),
+        (r#"{"Event": "s3:TestEvent"}"#, "readable: the test event of S3"),
     ] {
-        assert_eq!(reason(body), expected);
+        assert_eq!(describe_message(body), expected);
     }
 }

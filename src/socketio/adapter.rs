@@ -1,8 +1,8 @@
-//! The way to a socket for what is encoded already.
+//! Sends packets that are encoded already to a single socket.
 //!
-//! An emit to one socket encodes the event anew, a broadcast to a room does not say who had no room for it.
-//! Beneath both is the adapter, which sends a packet of data that many share to one socket, and says whether
-//! it went.
+//! socketioxide's `emit` encodes the event again for each socket, and a broadcast to a room does not report
+//! whose queue was full. Both are built on the adapter, which can send a shared packet to one socket and
+//! report whether it was queued.
 
 use std::{
     convert::Infallible,
@@ -11,48 +11,48 @@ use std::{
     time::Duration,
 };
 
-use socketioxide::{adapter::Emitter, socket::Sid};
+use socketioxide::{SocketError, adapter::Emitter, socket::Sid};
 use socketioxide_core::{
     Str, Value,
     adapter::{BroadcastOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter, SocketEmitter},
     packet::Packet,
 };
 
-use crate::hub::Refused;
+use crate::hub::DeliveryError;
 
-/// The namespace in which everything happens.
+/// The only namespace of the protocol.
 pub(super) const NAMESPACE: &str = "/";
 
 pub(super) type SocketIo = socketioxide::SocketIo<Adapter>;
 pub(super) type SocketRef = socketioxide::extract::SocketRef<Adapter>;
 
-/// What socketioxide's own adapter for one process does, and a way to it.
+/// socketioxide's adapter for a single process, which it shares with a [`PacketSender`].
 pub struct Adapter(Arc<CoreLocalAdapter<Emitter>>);
 
-/// Sends what is encoded already.
+/// Sends encoded packets. Works once socketioxide has created the adapter of the namespace.
 #[derive(Clone, Default)]
-pub struct Direct(Arc<OnceLock<Arc<CoreLocalAdapter<Emitter>>>>);
+pub struct PacketSender(Arc<OnceLock<Arc<CoreLocalAdapter<Emitter>>>>);
 
-impl Direct {
-    /// Sends an event to the socket `to`, if there is room. `event` is the array of its name and its data.
-    pub(super) fn send(&self, to: Sid, event: Str) -> Result<(), Refused> {
-        let Some(adapter) = self.0.get() else { return Err(Refused::Gone) };
+impl PacketSender {
+    /// Queues an event for the socket `to`. `event` is the JSON array of its name and its data.
+    pub(super) fn send(&self, to: Sid, event: Str) -> Result<(), DeliveryError> {
+        let Some(adapter) = self.0.get() else { return Err(DeliveryError::Disconnected) };
         let packet = Packet::event(NAMESPACE, Value::Str(event, None));
         let sent = adapter.broadcast(packet, BroadcastOptions::new(to));
-        sent.map_err(|errors| errors.first().map_or(Refused::Gone, Refused::from))
+        sent.map_err(|errors| errors.first().map_or(DeliveryError::Disconnected, DeliveryError::from))
     }
 }
 
 impl CoreAdapter<Emitter> for Adapter {
     type Error = Infallible;
-    type State = Direct;
+    type State = PacketSender;
     type AckStream = <Emitter as SocketEmitter>::AckStream;
     type InitRes = ();
 
-    fn new(direct: &Direct, local: CoreLocalAdapter<Emitter>) -> Self {
+    fn new(sender: &PacketSender, local: CoreLocalAdapter<Emitter>) -> Self {
         let local = Arc::new(local);
-        // The first namespace is the one where everybody is.
-        let _ = direct.0.set(local.clone());
+        // The first adapter is that of the namespace; the dynamic one, for the time of closing, comes later.
+        let _ = sender.0.set(local.clone());
         Self(local)
     }
 
@@ -76,8 +76,17 @@ impl CoreAdapter<Emitter> for Adapter {
 
 impl DefinedAdapter for Adapter {}
 
-impl fmt::Debug for Direct {
+impl From<&SocketError> for DeliveryError {
+    fn from(error: &SocketError) -> Self {
+        match error {
+            SocketError::InternalChannelFull => Self::Full,
+            SocketError::Closed => Self::Disconnected,
+        }
+    }
+}
+
+impl fmt::Debug for PacketSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Direct")
+        f.write_str("PacketSender")
     }
 }

@@ -1,6 +1,11 @@
-//! One connection: deals with its requests, one at a time.
+//! One connection: handles its requests, one at a time.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{
+    future::pending,
+    ops::ControlFlow,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
@@ -10,229 +15,258 @@ use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    Context, SocketRef,
-    adapter::Direct,
-    mailbox::Mailbox,
-    outgoing::{Outgoing, encoded, refused},
-    request::{Join, Letter, Reply, Request},
+    adapter::{PacketSender, SocketRef},
+    context::{CLOSE_DELAY, ConnectionContext},
+    request::{JoinRequest, QueuedRequest, Reply, Request, UrgentQueue},
+    socket_subscriber::{SocketSubscriber, delivery_error, encode_json},
     transport,
 };
 use crate::{
     auth::{Access, LEEWAY, Right},
-    bucket::Base,
+    bucket::BucketUrl,
     feed::{Cursor, FeedId},
-    hub::{Refused, Subscription, Watching},
-    limit::{JoinRate, Place},
-    log::Read,
-    wire::{JOIN_EVENTS, JoinAnswer, Problem, ProblemKind},
+    hub::{DeliveryError, Subscription, WatchGuard},
+    limit::{ConnectionPermit, JoinRateLimiter},
+    log::ReadResult,
+    protocol::{JoinResponse, MAX_JOIN_EVENTS, Problem, ProblemKind},
 };
 
-/// A full queue is tried again after this.
-const RETRY: Duration = Duration::from_millis(10);
-/// What the events in one connection's join answers may have in bytes, all together. An answer is one
-/// packet, whatever it holds, so a queue of them would have no other limit; events that are told one by
-/// one have.
-const ANSWERED: usize = 1024 * 1024;
-/// How long before the token's end the client is told.
-const WARNING: Duration = Duration::from_mins(1);
+/// Time between two attempts to send to a full packet queue.
+const SEND_RETRY_DELAY: Duration = Duration::from_millis(10);
+/// Bytes of events that the join responses of one connection may carry in total.
+// A response is one packet whatever its size, so the packet queue does not limit it. Events that exceed this
+// budget are delivered one by one.
+const JOIN_EVENT_BYTES: usize = 1024 * 1024;
+/// Time before the token's end at which the client receives `tokenExpiring`.
+const EXPIRY_WARNING: Duration = Duration::from_mins(1);
 
-/// What a connection begins with.
-pub(super) struct Admitted {
-    pub(super) context: Arc<Context>,
-    pub(super) direct: Direct,
-    pub(super) base: Base,
+/// What an authenticated handshake provides.
+pub(super) struct AdmittedClient {
+    pub(super) context: Arc<ConnectionContext>,
+    pub(super) packet_sender: PacketSender,
+    pub(super) base: BucketUrl,
     pub(super) access: Access,
-    pub(super) place: Place,
+    pub(super) permit: ConnectionPermit,
 }
 
-/// One connection. Owns its place among the connections and in every feed.
-pub(super) struct Connection {
-    context: Arc<Context>,
-    outgoing: Arc<Outgoing>,
+/// One connection. Owns its connection permit and its subscriptions.
+pub(super) struct SocketConnection {
+    context: Arc<ConnectionContext>,
+    subscriber: Arc<SocketSubscriber>,
     access: Access,
-    /// Tells when the token of `access` ends.
-    expiry: Option<AbortOnDropHandle<()>>,
-    joined: Vec<Subscription>,
-    join_rate: JoinRate,
-    /// What is left of [`ANSWERED`].
-    answerable: usize,
-    _place: Place,
+    /// Receives the requests of the expiry timer. Weak, since the queue owns this connection.
+    queue: Weak<dyn UrgentQueue>,
+    /// Timer for the end of the token of `access`.
+    expiry_timer: Option<AbortOnDropHandle<()>>,
+    subscriptions: Vec<Subscription>,
+    join_limiter: JoinRateLimiter,
+    /// What is left of [`JOIN_EVENT_BYTES`].
+    join_event_bytes: usize,
+    _permit: ConnectionPermit,
 }
 
-/// An answer that was put together, and where the feed goes on once it has been sent.
-struct Joined {
-    answer: JoinAnswer,
-    place: FeedPlace,
+/// A join whose response is to be sent before delivery starts.
+struct PreparedJoin {
+    response: JoinResponse,
+    source: DeliverySource,
 }
 
-enum FeedPlace {
-    /// From the answer's position on.
-    New(Watching),
-    /// From where it was: what had not been told yet is still to come.
-    Kept(Subscription),
+/// What delivers the events after a join response.
+enum DeliverySource {
+    /// A new subscription, from the cursor of the response on.
+    New(WatchGuard),
+    /// The subscription that the connection had, from its position on: it may not have delivered everything
+    /// yet.
+    Existing(Subscription),
 }
 
-impl Connection {
+impl SocketConnection {
     pub(super) fn new(
         socket: SocketRef,
-        Admitted { context, direct, base, access, place }: Admitted,
+        AdmittedClient { context, packet_sender, base, access, permit }: AdmittedClient,
+        queue: Weak<dyn UrgentQueue>,
     ) -> Self {
         Self {
-            expiry: watch_token(&socket, &access),
-            join_rate: context.limiter.joins(),
-            outgoing: Arc::new(Outgoing::new(socket, context.showcase.clone(), base, direct)),
+            expiry_timer: spawn_expiry_timer(&queue, &access),
+            queue,
+            join_limiter: context.limiter.join_limiter(),
+            subscriber: Arc::new(SocketSubscriber::new(
+                socket,
+                context.event_encoder.clone(),
+                base,
+                packet_sender,
+            )),
             context,
             access,
-            joined: Vec::new(),
-            answerable: ANSWERED,
-            _place: place,
+            subscriptions: Vec::new(),
+            join_event_bytes: JOIN_EVENT_BYTES,
+            _permit: permit,
         }
     }
 
-    async fn join_all(&mut self, feeds: Vec<Result<Join, Problem>>) {
-        let free = self.context.limits.feeds_per_connection;
-        for (number, join) in feeds.into_iter().enumerate() {
-            // As many as a connection may be in come at once with every reconnect; more count as they
-            // would later.
-            let answer = if number < free { self.join(join).await } else { self.counted_join(join).await };
-            self.joined_unasked(answer).await;
-        }
-    }
-
-    async fn counted_join(&mut self, join: Result<Join, Problem>) -> Result<Joined, Problem> {
-        match (self.join_rate.join(), join) {
-            (Ok(()), join) => self.join(join).await,
-            (Err(too_many), Ok(join)) => Err(Problem::from(too_many).about(join.feed.as_str())),
-            (Err(too_many), Err(_)) => Err(too_many.into()),
-        }
-    }
-
-    pub(super) async fn deal_with(&mut self, Letter { request, reply }: Letter) {
+    /// Handles one request. Breaks when the connection has ended.
+    pub(super) async fn handle(
+        &mut self,
+        QueuedRequest { request, reply }: QueuedRequest,
+    ) -> ControlFlow<()> {
         match request {
-            Request::Handshake(feeds) => self.join_all(feeds).await,
+            Request::Handshake(feeds) => self.join_handshake_feeds(feeds).await,
             Request::Join(join) => {
-                let answer = self.counted_join(join).await;
-                if reply.is_awaited() {
-                    self.answer_join(&reply, answer).await;
+                let result = self.join_rate_limited(join).await;
+                if reply.has_callback() {
+                    self.reply_to_join(&reply, result).await;
                 } else {
-                    self.joined_unasked(answer).await;
+                    self.emit_joined(result).await;
                 }
             }
             Request::Leave(feed) => {
-                let answer = feed.map(|feed| {
-                    self.leave(&feed);
+                let result = feed.map(|feed| {
+                    self.remove_subscription(&feed);
                     json!({ "feed": feed })
                 });
-                self.answer(&reply, answer).await;
+                self.send_result(&reply, result).await;
             }
             Request::Authenticate(token) => {
-                let answer = self.authenticate(token).await;
-                self.answer(&reply, answer).await;
+                let result = self.authenticate(token).await;
+                self.send_result(&reply, result).await;
             }
-            Request::UploadNotification(feed) => self.answer(&reply, feed.map(|_| json!({}))).await,
+            Request::UploadNotification(feed) => self.send_result(&reply, feed.map(|_| json!({}))).await,
             Request::Unknown(event) => {
                 let problem =
                     Problem::new(ProblemKind::UnknownEvent, format!("the server knows no event {event:?}"));
-                self.answer(&reply, Err::<(), _>(problem)).await;
+                self.send_problem(&reply, problem).await;
             }
-            // Another token may have come before the word of the old one's end was read.
-            Request::TokenExpires(end) if self.access.expires_at == Some(end) => {
+            // The client may have sent another token while the request of the timer was queued.
+            Request::TokenExpiring(end) if self.access.expires_at == Some(end) => {
                 let _ = self.emit("tokenExpiring", &json!({ "expiresAt": end })).await;
             }
-            Request::TokenExpired(end) if self.access.expires_at == Some(end) => self.end(),
-            Request::TokenExpires(_) | Request::TokenExpired(_) => {}
+            Request::TokenExpired(end) if self.access.expires_at == Some(end) => {
+                self.disconnect_expired();
+                return ControlFlow::Break(());
+            }
+            Request::TokenExpiring(_) | Request::TokenExpired(_) => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    async fn join_handshake_feeds(&mut self, feeds: Vec<Result<JoinRequest, Problem>>) {
+        let limit = self.context.limits.feeds_per_connection;
+        for (index, join) in feeds.into_iter().enumerate() {
+            // Each reconnect brings up to as many feeds as a connection may join: these do not count against
+            // the rate limit. More of them count like later joins.
+            let result =
+                if index < limit { self.join(join).await } else { self.join_rate_limited(join).await };
+            self.emit_joined(result).await;
         }
     }
 
-    /// Puts the answer to a join together. Nothing of the feed is told until it has been sent.
-    async fn join(&mut self, join: Result<Join, Problem>) -> Result<Joined, Problem> {
-        let Join { feed, cursor } = join?;
-        self.join_feed(&feed, cursor).await.map_err(|problem| problem.about(feed.as_str()))
+    async fn join_rate_limited(
+        &mut self,
+        join: Result<JoinRequest, Problem>,
+    ) -> Result<PreparedJoin, Problem> {
+        match (self.join_limiter.check(), join) {
+            (Ok(()), join) => self.join(join).await,
+            (Err(exceeded), Ok(join)) => Err(Problem::from(exceeded).with_feed(join.feed.as_str())),
+            (Err(exceeded), Err(_)) => Err(exceeded.into()),
+        }
     }
 
-    async fn join_feed(&mut self, feed: &FeedId, cursor: Option<Cursor>) -> Result<Joined, Problem> {
+    /// Prepares a join. The feed delivers nothing until [`Self::start_delivery`].
+    async fn join(&mut self, join: Result<JoinRequest, Problem>) -> Result<PreparedJoin, Problem> {
+        let JoinRequest { feed, cursor } = join?;
+        self.join_feed(&feed, cursor).await.map_err(|problem| problem.with_feed(feed.as_str()))
+    }
+
+    async fn join_feed(&mut self, feed: &FeedId, cursor: Option<Cursor>) -> Result<PreparedJoin, Problem> {
         self.access.check(feed, Right::View)?;
         let limit = self.context.limits.feeds_per_connection;
-        // A join that fails leaves everything as it was.
-        let before = self.leave(feed).inspect(Subscription::pause);
-        if before.is_none() && self.joined.len() >= limit {
+        // Paused, not dropped: a join that fails must leave the subscription as it was.
+        let existing = self.remove_subscription(feed).inspect(Subscription::pause);
+        if existing.is_none() && self.subscriptions.len() >= limit {
             let detail = format!("a connection may be in at most {limit} feeds");
             return Err(Problem::new(ProblemKind::TooManyFeeds, detail));
         }
-        let watching = self.context.hub.watch(feed);
-        match (self.recover(feed.clone(), cursor).await, before) {
-            (Ok(answer), Some(before)) if !answer.recovered => {
-                Ok(Joined { answer, place: FeedPlace::Kept(before) })
+        // Before the log is read, see the invariants of the hub.
+        let watch = self.context.hub.watch(feed);
+        match (self.build_response(feed.clone(), cursor).await, existing) {
+            (Ok(response), Some(existing)) if !response.recovered => {
+                Ok(PreparedJoin { response, source: DeliverySource::Existing(existing) })
             }
-            (Ok(answer), _) => Ok(Joined { answer, place: FeedPlace::New(watching) }),
-            (Err(problem), before) => {
-                self.joined.extend(before.inspect(Subscription::resume));
+            (Ok(response), _) => Ok(PreparedJoin { response, source: DeliverySource::New(watch) }),
+            (Err(problem), existing) => {
+                self.subscriptions.extend(existing.inspect(Subscription::resume));
                 Err(problem)
             }
         }
     }
 
-    async fn recover(&mut self, feed: FeedId, cursor: Option<Cursor>) -> Result<JoinAnswer, Problem> {
+    async fn build_response(
+        &mut self,
+        feed: FeedId,
+        cursor: Option<Cursor>,
+    ) -> Result<JoinResponse, Problem> {
         let log = self.context.hub.log();
         let Some(mut cursor) = cursor else {
-            let end = log.end(&feed).await?;
-            return Ok(JoinAnswer::anew(feed, end));
+            let end = log.read_end(&feed).await?;
+            return Ok(JoinResponse::without_recovery(feed, end));
         };
-        match log.read_after(&feed, cursor, JOIN_EVENTS).await? {
-            Read::Lost(end) => Ok(JoinAnswer::anew(feed, end)),
-            Read::Entries(entries) => {
+        match log.read_after(&feed, cursor, MAX_JOIN_EVENTS).await? {
+            ReadResult::Lost(end) => Ok(JoinResponse::without_recovery(feed, end)),
+            ReadResult::Entries(entries) => {
                 let mut events = Vec::new();
-                let Outgoing { showcase, base, .. } = &*self.outgoing;
-                let mut showing = showcase.open(base, Timestamp::now());
+                let SocketSubscriber { event_encoder, base, .. } = &*self.subscriber;
+                let mut encoder = event_encoder.lock(base, Timestamp::now());
                 for entry in entries {
-                    let shown = showing.show(&entry);
-                    let Some(left) = self.answerable.checked_sub(shown.data.get().len()) else { break };
-                    self.answerable = left;
+                    let encoded = encoder.encode(&entry);
+                    let Some(left) = self.join_event_bytes.checked_sub(encoded.data.get().len()) else {
+                        break;
+                    };
+                    self.join_event_bytes = left;
                     cursor = entry.cursor;
-                    events.push(shown.into());
+                    events.push(encoded.into());
                 }
-                Ok(JoinAnswer { feed, recovered: true, cursor, events })
+                Ok(JoinResponse { feed, recovered: true, cursor, events })
             }
         }
     }
 
-    async fn answer_join(&mut self, reply: &Reply, answer: Result<Joined, Problem>) {
-        match answer {
-            Ok(joined) => {
-                if self.reply(reply, &joined.answer).await.is_ok() {
-                    self.go_live(joined);
+    async fn reply_to_join(&mut self, reply: &Reply, result: Result<PreparedJoin, Problem>) {
+        match result {
+            Ok(join) => {
+                if self.send_reply(reply, &join.response).await.is_ok() {
+                    self.start_delivery(join);
                 }
             }
-            Err(problem) => self.answer(reply, Err::<(), _>(problem)).await,
+            Err(problem) => self.send_problem(reply, problem).await,
         }
     }
 
-    /// Answers a join that nobody waits for: of the handshake, or without a callback.
-    async fn joined_unasked(&mut self, answer: Result<Joined, Problem>) {
-        match answer {
-            Ok(joined) => {
-                if self.emit("joined", &joined.answer).await.is_ok() {
-                    self.go_live(joined);
+    /// Responds to a join without a callback: one of the handshake, or of an old client.
+    async fn emit_joined(&mut self, result: Result<PreparedJoin, Problem>) {
+        match result {
+            Ok(join) => {
+                if self.emit("joined", &join.response).await.is_ok() {
+                    self.start_delivery(join);
                 }
             }
-            Err(problem) => self.say(&problem).await,
+            Err(problem) => self.emit_problem(&problem).await,
         }
     }
 
-    fn go_live(&mut self, Joined { answer, place }: Joined) {
-        let subscription = match place {
-            FeedPlace::New(watching) => watching.subscribe(answer.cursor, self.outgoing.clone()),
-            FeedPlace::Kept(subscription) => {
+    fn start_delivery(&mut self, PreparedJoin { response, source }: PreparedJoin) {
+        let subscription = match source {
+            DeliverySource::New(watch) => watch.subscribe(response.cursor, self.subscriber.clone()),
+            DeliverySource::Existing(subscription) => {
                 subscription.resume();
                 subscription
             }
         };
-        self.joined.push(subscription);
+        self.subscriptions.push(subscription);
     }
 
-    fn leave(&mut self, feed: &FeedId) -> Option<Subscription> {
-        let at = self.joined.iter().position(|joined| joined.feed() == feed)?;
-        Some(self.joined.swap_remove(at))
+    fn remove_subscription(&mut self, feed: &FeedId) -> Option<Subscription> {
+        let index = self.subscriptions.iter().position(|subscription| subscription.feed() == feed)?;
+        Some(self.subscriptions.swap_remove(index))
     }
 
     async fn authenticate(
@@ -240,99 +274,111 @@ impl Connection {
         token: Result<SecretString, Problem>,
     ) -> Result<serde_json::Value, Problem> {
         let token = token?;
-        self.access = self.context.gate.admit(Some(token.expose_secret())).await?;
-        self.expiry = watch_token(&self.outgoing.socket, &self.access);
-        // All of them before anything is said: the client may be slow to hear it.
+        self.access = self.context.authenticator.authenticate(Some(token.expose_secret())).await?;
+        self.expiry_timer = spawn_expiry_timer(&self.queue, &self.access);
+        // Unsubscribe from all of them before the first `left` is sent: sending waits for a slow client.
         let access = &self.access;
-        let lost = self.joined.extract_if(.., |joined| access.check(joined.feed(), Right::View).is_err());
-        for feed in lost.map(|joined| joined.feed().clone()).collect::<Vec<_>>() {
+        let no_longer_allowed =
+            self.subscriptions.extract_if(.., |joined| access.check(joined.feed(), Right::View).is_err());
+        for feed in no_longer_allowed.map(|left| left.feed().clone()).collect::<Vec<_>>() {
             let left = json!({ "feed": feed, "reason": "the new token has no right 'view' on this feed" });
             let _ = self.emit("left", &left).await;
         }
         Ok(self.access.expires_at.map_or_else(|| json!({}), |end| json!({ "expiresAt": end })))
     }
 
-    /// Ends what the token no longer covers, by a Socket.IO disconnect: coming back with the same
-    /// token would help nobody.
-    fn end(&mut self) {
-        self.joined.clear();
-        let socket = self.outgoing.socket.clone();
-        if let Some(mailbox) = Mailbox::of(&socket) {
-            mailbox.end();
-        }
+    /// Disconnects a client whose token has expired. By a Socket.IO disconnect, after which official clients
+    /// do not reconnect: with the same token they would be refused.
+    fn disconnect_expired(&mut self) {
+        self.subscriptions.clear();
+        let socket = self.subscriber.socket.clone();
         if socket.clone().disconnect().is_err() {
-            transport::cut(&socket);
+            transport::abort(&socket);
         } else {
-            transport::cut_after(socket, super::FAREWELL);
+            transport::abort_after(socket, CLOSE_DELAY);
         }
     }
 
-    async fn answer<T: Serialize>(&self, reply: &Reply, answer: Result<T, Problem>) {
-        let _ = match answer {
-            Ok(answer) => self.reply(reply, &answer).await,
-            // Who waits knows which feed it is about, and may tell answers to a join by their feed.
-            Err(problem) if reply.is_awaited() => self.reply(reply, &Problem { feed: None, ..problem }).await,
-            Err(problem) => return self.say(&problem).await,
-        };
+    async fn send_result<T: Serialize>(&self, reply: &Reply, result: Result<T, Problem>) {
+        match result {
+            Ok(response) => {
+                let _ = self.send_reply(reply, &response).await;
+            }
+            Err(problem) => self.send_problem(reply, problem).await,
+        }
     }
 
-    async fn say(&self, problem: &Problem) {
+    async fn send_problem(&self, reply: &Reply, problem: Problem) {
+        if reply.has_callback() {
+            problem.log_cause();
+            // The callback belongs to one feed, and clients may recognize a successful join by its `feed`.
+            let _ = self.send_reply(reply, &problem.without_feed()).await;
+        } else {
+            self.emit_problem(&problem).await;
+        }
+    }
+
+    async fn emit_problem(&self, problem: &Problem) {
+        problem.log_cause();
         let _ = self.emit("problem", problem).await;
     }
 
-    /// Sends by the request's callback, waiting for room.
-    async fn reply<T: Serialize>(&self, reply: &Reply, answer: &T) -> Result<(), Refused> {
-        let encoded = encoded(answer)?;
+    /// Replies by the request's callback, and waits for room in the packet queue.
+    async fn send_reply<T: Serialize>(&self, reply: &Reply, response: &T) -> Result<(), DeliveryError> {
+        let encoded = encode_json(response)?;
         let send = || {
-            let Some(sender) = reply.sender() else { return Ok(()) };
-            self.outgoing.may_send(encoded.get().len())?;
-            sender.send(&*encoded).map_err(|error| refused(&error))
+            let Some(sender) = reply.ack_sender() else { return Ok(()) };
+            self.subscriber.try_reserve(encoded.get().len())?;
+            sender.send(&*encoded).map_err(|error| delivery_error(&error))
         };
-        self.when_there_is_room(send).await
+        self.retry_while_full(send).await
     }
 
-    /// Sends an event, waiting for room.
-    async fn emit<T: Serialize>(&self, event: &str, data: &T) -> Result<(), Refused> {
-        let encoded = encoded(data)?;
-        self.when_there_is_room(|| self.outgoing.emit(event, &encoded)).await
+    /// Emits an event, and waits for room in the packet queue.
+    async fn emit<T: Serialize>(&self, event: &str, data: &T) -> Result<(), DeliveryError> {
+        let encoded = encode_json(data)?;
+        self.retry_while_full(|| self.subscriber.emit(event, &encoded)).await
     }
 
-    async fn when_there_is_room(&self, mut send: impl FnMut() -> Result<(), Refused>) -> Result<(), Refused> {
-        let give_up = tokio::time::Instant::now() + self.context.limits.patience;
+    async fn retry_while_full(
+        &self,
+        mut send: impl FnMut() -> Result<(), DeliveryError>,
+    ) -> Result<(), DeliveryError> {
+        let deadline = tokio::time::Instant::now() + self.context.limits.stall_timeout;
         loop {
             match send() {
-                Err(Refused::Full) if tokio::time::Instant::now() >= give_up => {
-                    transport::cut(&self.outgoing.socket);
-                    return Err(Refused::Gone);
+                Err(DeliveryError::Full) if tokio::time::Instant::now() >= deadline => {
+                    transport::abort(&self.subscriber.socket);
+                    return Err(DeliveryError::Disconnected);
                 }
-                Err(Refused::Full) => sleep(RETRY).await,
-                done => return done,
+                Err(DeliveryError::Full) => sleep(SEND_RETRY_DELAY).await,
+                result => return result,
             }
         }
     }
 }
 
-/// Has the connection told when its token is about to end, and when it has.
-fn watch_token(socket: &SocketRef, access: &Access) -> Option<AbortOnDropHandle<()>> {
+/// Queues a request shortly before the token of `access` expires, and another one when it has expired.
+fn spawn_expiry_timer(queue: &Weak<dyn UrgentQueue>, access: &Access) -> Option<AbortOnDropHandle<()>> {
     let end = access.expires_at?;
-    let socket = socket.clone();
-    let put = move |request| {
-        if let Some(mailbox) = Mailbox::of(&socket) {
-            mailbox.put_first(Letter::unasked(request));
+    let queue = queue.clone();
+    let push = move |request| {
+        if let Some(queue) = queue.upgrade() {
+            queue.push_urgent(request);
         }
     };
-    let watch = async move {
-        until(end.checked_sub(WARNING)).await;
-        put(Request::TokenExpires(end));
-        until(end.checked_add(LEEWAY)).await;
-        put(Request::TokenExpired(end));
+    let timer = async move {
+        sleep_until(end.checked_sub(EXPIRY_WARNING)).await;
+        push(Request::TokenExpiring(end));
+        sleep_until(end.checked_add(LEEWAY)).await;
+        push(Request::TokenExpired(end));
     };
-    Some(AbortOnDropHandle::new(tokio::spawn(watch)))
+    Some(AbortOnDropHandle::new(tokio::spawn(timer)))
 }
 
-/// Waits for a moment; for ever, where it is beyond all time.
-async fn until(moment: Result<Timestamp, jiff::Error>) {
-    let Ok(moment) = moment else { return pending().await };
-    let wait = Duration::try_from(moment.duration_since(Timestamp::now())).unwrap_or_default();
+/// Sleeps until `time`; indefinitely if it is out of range.
+async fn sleep_until(time: Result<Timestamp, jiff::Error>) {
+    let Ok(time) = time else { return pending().await };
+    let wait = Duration::try_from(time.duration_since(Timestamp::now())).unwrap_or_default();
     sleep(wait).await;
 }

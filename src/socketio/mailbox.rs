@@ -1,14 +1,21 @@
-//! The requests of one connection, in the order in which they were sent.
+//! The requests of one connection, handled in the order in which they arrive.
 //!
-//! socketioxide runs a task for each message; tasks overtake each other. So messages are read where
-//! they arrive, put in a mailbox, and dealt with one after the other, by a task that lasts for as long as
-//! there are any: nearly all connections only listen, and a task that waits holds its memory.
+//! socketioxide runs the handler of each message as a task of its own. These tasks overtake each other, so
+//! that `join` and `leave` could end joined. Here messages are parsed where they arrive and queued in a
+//! mailbox. One task per connection handles them, and runs only while there are any: most connections only
+//! listen, and each waiting task would hold memory (2 KiB for a task and its channel).
+//!
+//! ```text
+//! Admitted ──start──► Idle ──request──► Busy ──queue empty──► Idle
+//!     │                 │                 │
+//!     └─────────────────┴──────close──────┴────► Ended
+//! ```
 
 use std::{
     collections::VecDeque,
     marker::PhantomData,
     mem,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, Weak},
 };
 
 use serde_json::Value;
@@ -21,148 +28,155 @@ use tokio::task::{AbortHandle, coop::consume_budget};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    SocketRef,
-    adapter::Adapter,
-    connection::{Admitted, Connection},
-    request::{Letter, Reply, Request},
+    adapter::{Adapter, SocketRef},
+    connection::{AdmittedClient, SocketConnection},
+    request::{QueuedRequest, Reply, Request, UrgentQueue},
     transport,
 };
 
-/// Requests that may wait. Who sends more without waiting for answers is cut off.
+/// Requests that a mailbox holds. A client that sends more without waiting for replies is disconnected.
 const CAPACITY: usize = 1024;
 
-/// The letters of one connection, and the connection while nobody deals with them.
+/// The queued requests of one connection, and the connection itself while no task uses it.
 pub(super) struct Mailbox {
     tasks: TaskTracker,
-    inside: Mutex<Inside>,
+    inner: Mutex<Inner>,
 }
 
-struct Inside {
-    letters: VecDeque<Box<Letter>>,
-    stage: Stage,
+struct Inner {
+    requests: VecDeque<Box<QueuedRequest>>,
+    state: State,
 }
 
-enum Stage {
-    /// The client has not been told yet that it is connected. It may never be, without a word to us: so
-    /// nothing here may hold its socket, which holds this.
-    Admitted(Box<Admitted>),
-    /// Nothing is to be done.
-    Idle(Box<Connection>),
-    /// A task has the connection and deals with letters.
+enum State {
+    /// The client has not received the connect packet yet. The session may close before that without a
+    /// disconnect handler, so nothing in here may hold the socket, which holds this mailbox.
+    Admitted(Box<AdmittedClient>),
+    /// No request is queued.
+    Idle(Box<SocketConnection>),
+    /// A task owns the connection and handles requests.
     Busy(AbortHandle),
     Ended,
 }
 
-/// Takes every message of one socket.
-struct Inbox(Arc<Mailbox>);
+/// Queues every message of one socket in its mailbox.
+struct MailboxHandler(Arc<Mailbox>);
 
 impl Mailbox {
-    /// Opens the mailbox of `socket`, whose first request is `first`.
-    pub(super) fn open(socket: &SocketRef, tasks: TaskTracker, admitted: Admitted, first: Request) {
-        let letters = VecDeque::from([Box::new(Letter::unasked(first))]);
-        let inside = Mutex::new(Inside { letters, stage: Stage::Admitted(Box::new(admitted)) });
-        let mailbox = Arc::new(Self { tasks, inside });
-        socket.on_fallback(Inbox(mailbox.clone()));
+    /// Opens the mailbox of `socket`. Its first request is `first`.
+    pub(super) fn open(socket: &SocketRef, tasks: TaskTracker, client: AdmittedClient, first: Request) {
+        let requests = VecDeque::from([Box::new(QueuedRequest::without_reply(first))]);
+        let inner = Mutex::new(Inner { requests, state: State::Admitted(Box::new(client)) });
+        let mailbox = Arc::new(Self { tasks, inner });
+        socket.on_fallback(MailboxHandler(mailbox.clone()));
         socket.extensions.insert(mailbox);
     }
 
-    pub(super) fn of(socket: &SocketRef) -> Option<Arc<Self>> {
+    /// The mailbox of `socket`, if it was admitted.
+    pub(super) fn of_socket(socket: &SocketRef) -> Option<Arc<Self>> {
         socket.extensions.get()
     }
 
-    /// From here on letters are dealt with. False if it has ended before.
-    pub(super) fn begin(self: &Arc<Self>, socket: SocketRef) -> bool {
-        let mut inside = self.inside();
-        let Stage::Admitted(admitted) = inside.replace(Stage::Ended) else { return false };
-        inside.stage = Stage::Idle(Box::new(Connection::new(socket, *admitted)));
-        self.see_to(&mut inside);
+    /// Starts to handle requests. False if the mailbox is closed already.
+    pub(super) fn start(self: &Arc<Self>, socket: SocketRef) -> bool {
+        let mut inner = self.lock_inner();
+        let State::Admitted(client) = inner.replace_state(State::Ended) else { return false };
+        let queue: Weak<Self> = Arc::downgrade(self);
+        inner.state = State::Idle(Box::new(SocketConnection::new(socket, *client, queue)));
+        self.schedule(&mut inner);
         true
     }
 
-    /// Puts in what is more urgent than what waits.
-    pub(super) fn put_first(self: &Arc<Self>, letter: Letter) {
-        let mut inside = self.inside();
-        inside.letters.push_front(Box::new(letter));
-        self.see_to(&mut inside);
-    }
-
-    /// Puts a letter in, if there is room.
-    fn put(self: &Arc<Self>, letter: Letter) -> bool {
-        let mut inside = self.inside();
-        let room = inside.letters.len() < CAPACITY;
-        if room {
-            inside.letters.push_back(Box::new(letter));
-            self.see_to(&mut inside);
+    /// Queues a request of the client, if there is room.
+    fn push(self: &Arc<Self>, request: QueuedRequest) -> bool {
+        let mut inner = self.lock_inner();
+        let has_room = inner.requests.len() < CAPACITY;
+        if has_room {
+            inner.requests.push_back(Box::new(request));
+            self.schedule(&mut inner);
         }
-        room
+        has_room
     }
 
-    /// Has what waits dealt with, if nobody does.
-    fn see_to(self: &Arc<Self>, inside: &mut Inside) {
-        match inside.replace(Stage::Ended) {
-            Stage::Idle(connection) => {
-                let task = self.tasks.spawn(self.clone().deal(connection));
-                inside.stage = Stage::Busy(task.abort_handle());
+    /// Spawns the task that handles the queued requests, if none is running.
+    fn schedule(self: &Arc<Self>, inner: &mut Inner) {
+        match inner.replace_state(State::Ended) {
+            State::Idle(connection) => {
+                let task = self.tasks.spawn(self.clone().process_requests(connection));
+                inner.state = State::Busy(task.abort_handle());
             }
-            Stage::Ended => inside.letters.clear(),
-            stage => inside.stage = stage,
+            State::Ended => inner.requests.clear(),
+            state => inner.state = state,
         }
     }
 
-    async fn deal(self: Arc<Self>, connection: Box<Connection>) {
-        let mut at_hand = self.next(connection);
-        while let Some((mut connection, letter)) = at_hand {
-            // Others want to go on, too, even if nothing here has to be waited for.
+    async fn process_requests(self: Arc<Self>, connection: Box<SocketConnection>) {
+        let mut next = self.next_request(connection);
+        while let Some((mut connection, request)) = next {
+            // Lets other connections run even if no request of this one ever waits.
             consume_budget().await;
-            connection.deal_with(*letter).await;
-            at_hand = self.next(connection);
+            if connection.handle(*request).await.is_break() {
+                self.close();
+            }
+            next = self.next_request(connection);
         }
     }
 
-    /// The next letter. When there is none, the connection is laid back.
-    fn next(&self, connection: Box<Connection>) -> Option<(Box<Connection>, Box<Letter>)> {
-        let mut inside = self.inside();
-        if let Some(letter) = inside.letters.pop_front() {
-            return Some((connection, letter));
+    /// Takes the next request. If there is none, puts the connection back.
+    fn next_request(
+        &self,
+        connection: Box<SocketConnection>,
+    ) -> Option<(Box<SocketConnection>, Box<QueuedRequest>)> {
+        let mut inner = self.lock_inner();
+        if let Some(request) = inner.requests.pop_front() {
+            return Some((connection, request));
         }
-        if let Stage::Busy(_) = inside.stage {
-            inside.stage = Stage::Idle(connection);
+        if let State::Busy(_) = inner.state {
+            inner.state = State::Idle(connection);
         }
         None
     }
 
-    /// Ends the connection, whatever it is doing: its place and those in its feeds are free. Whether it had
-    /// begun.
-    pub(super) fn end(&self) -> bool {
-        let mut inside = self.inside();
-        let (stage, letters) = (inside.replace(Stage::Ended), mem::take(&mut inside.letters));
-        drop(inside);
-        drop(letters);
-        if let Stage::Busy(task) = &stage {
+    /// Closes the mailbox and drops the connection, with its subscriptions and its connection permit,
+    /// whatever it is doing. Returns whether the connection had started.
+    pub(super) fn close(&self) -> bool {
+        let mut inner = self.lock_inner();
+        let (state, requests) = (inner.replace_state(State::Ended), mem::take(&mut inner.requests));
+        drop(inner);
+        drop(requests);
+        if let State::Busy(task) = &state {
             task.abort();
         }
-        !matches!(stage, Stage::Admitted(_))
+        !matches!(state, State::Admitted(_))
     }
 
-    fn inside(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().expect("no panic while held")
-    }
-}
-
-impl Inside {
-    fn replace(&mut self, stage: Stage) -> Stage {
-        mem::replace(&mut self.stage, stage)
+    fn lock_inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no panic while held")
     }
 }
 
-impl MessageHandler<Adapter, PhantomData<Self>> for Inbox {
+impl Inner {
+    fn replace_state(&mut self, state: State) -> State {
+        mem::replace(&mut self.state, state)
+    }
+}
+
+impl UrgentQueue for Mailbox {
+    fn push_urgent(self: Arc<Self>, request: Request) {
+        let mut inner = self.lock_inner();
+        inner.requests.push_front(Box::new(QueuedRequest::without_reply(request)));
+        self.schedule(&mut inner);
+    }
+}
+
+impl MessageHandler<Adapter, PhantomData<Self>> for MailboxHandler {
     fn call(&self, socket: Arc<Socket<Adapter>>, mut raw: RawValue, ack: Option<i64>) {
         let Ok(Event(event)) = Event::from_message_parts(&socket, &mut raw, &ack) else { return };
         let Ok(TryData(argument)) = TryData::<Value>::from_message_parts(&socket, &mut raw, &ack);
-        let request = Request::read(&event, &argument.unwrap_or(Value::Null));
+        let request = Request::parse(&event, &argument.unwrap_or(Value::Null));
         let reply = Reply::new(ack.map(|ack| (socket.clone(), ack)));
-        if !self.0.put(Letter { request, reply }) {
-            transport::cut(&socket);
+        if !self.0.push(QueuedRequest { request, reply }) {
+            transport::abort(&socket);
         }
     }
 }

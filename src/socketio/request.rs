@@ -1,4 +1,4 @@
-//! What a client asks for, and the way to answer it.
+//! Requests of a connection, and the reply to a request.
 
 use std::sync::Arc;
 
@@ -15,44 +15,50 @@ use super::adapter::Adapter;
 use crate::{
     auth::{AuthError, MAX_TOKEN_BYTES},
     feed::{Cursor, FeedId},
-    wire::{Problem, ProblemKind},
+    protocol::{Problem, ProblemKind},
 };
 
-/// A request and the way to answer it.
-pub(super) struct Letter {
+/// A request and the reply that its client may await.
+pub(super) struct QueuedRequest {
     pub(super) request: Request,
     pub(super) reply: Reply,
 }
 
-/// What is to be done: what the client asks for, or what its handshake and its token bring about.
+/// A message of the client, or a request that follows from its handshake or its token.
 #[derive(Debug)]
 pub(super) enum Request {
-    /// The feeds of the handshake.
-    Handshake(Vec<Result<Join, Problem>>),
-    Join(Result<Join, Problem>),
+    /// Joins the feeds of the handshake.
+    Handshake(Vec<Result<JoinRequest, Problem>>),
+    Join(Result<JoinRequest, Problem>),
     Leave(Result<FeedId, Problem>),
     Authenticate(Result<SecretString, Problem>),
     UploadNotification(Result<FeedId, Problem>),
     Unknown(String),
-    /// The token that ends then is about to.
-    TokenExpires(Timestamp),
+    /// The token that expires at this time is about to.
+    TokenExpiring(Timestamp),
+    /// The token that expires at this time has expired.
     TokenExpired(Timestamp),
 }
 
-/// The argument of `join`.
+/// Argument of `join`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Join {
+pub(super) struct JoinRequest {
     pub(super) feed: FeedId,
-    /// Where to go on. One that was forged leads as far as none.
+    /// Where to continue. An invalid cursor counts as none: the client starts at the end of the feed.
     pub(super) cursor: Option<Cursor>,
 }
 
-/// Answers one request, by its callback where it has one.
+/// A queue whose requests a connection's own timer can overtake.
+pub(super) trait UrgentQueue: Send + Sync {
+    /// Queues `request` ahead of all others.
+    fn push_urgent(self: Arc<Self>, request: Request);
+}
+
+/// Replies to one request, by its callback (a Socket.IO acknowledgement) if it has one.
 pub(super) struct Reply(Option<(Arc<Socket<Adapter>>, i64)>);
 
-impl Letter {
-    /// A request that nobody waits for.
-    pub(super) fn unasked(request: Request) -> Self {
+impl QueuedRequest {
+    pub(super) fn without_reply(request: Request) -> Self {
         Self { request, reply: Reply::new(None) }
     }
 }
@@ -62,13 +68,13 @@ impl Reply {
         Self(callback)
     }
 
-    /// Whether the client waits for an answer.
-    pub(super) fn is_awaited(&self) -> bool {
+    /// Whether the client awaits a reply.
+    pub(super) fn has_callback(&self) -> bool {
         self.0.is_some()
     }
 
-    /// A sender for the answer: a new one for each try, since a failed try uses it up.
-    pub(super) fn sender(&self) -> Option<AckSender<Adapter>> {
+    /// Sends the acknowledgement. A new sender for each attempt, since a failed attempt consumes it.
+    pub(super) fn ack_sender(&self) -> Option<AckSender<Adapter>> {
         let (socket, ack) = self.0.as_ref()?;
         let Ok(sender) =
             AckSender::from_message_parts(socket, &mut RawValue::Str("".into(), None), &Some(*ack));
@@ -77,20 +83,22 @@ impl Reply {
 }
 
 impl Request {
-    pub(super) fn read(event: &str, argument: &Value) -> Self {
+    pub(super) fn parse(event: &str, argument: &Value) -> Self {
         match event {
-            "join" => Self::Join(Join::read(argument)),
-            "leave" => Self::Leave(Join::read(argument).map(|join| join.feed)),
-            "authenticate" => Self::Authenticate(token(argument)),
-            "uploadNotification" => Self::UploadNotification(Join::read(argument).map(|join| join.feed)),
+            "join" => Self::Join(JoinRequest::parse(argument)),
+            "leave" => Self::Leave(JoinRequest::parse(argument).map(|join| join.feed)),
+            "authenticate" => Self::Authenticate(parse_token(argument)),
+            "uploadNotification" => {
+                Self::UploadNotification(JoinRequest::parse(argument).map(|join| join.feed))
+            }
             _ => Self::Unknown(event.chars().take(64).collect()),
         }
     }
 }
 
-impl Join {
-    /// Reads `"summer"` or `{"feed":"summer","cursor":"…"}`.
-    pub(super) fn read(argument: &Value) -> Result<Self, Problem> {
+impl JoinRequest {
+    /// Parses `"summer"` or `{"feed":"summer","cursor":"…"}`.
+    pub(super) fn parse(argument: &Value) -> Result<Self, Problem> {
         let (feed, cursor) = match argument {
             Value::String(feed) => (Some(feed.as_str()), None),
             Value::Object(fields) => (fields.get("feed").and_then(Value::as_str), fields.get("cursor")),
@@ -99,10 +107,10 @@ impl Join {
         let feed = feed.ok_or_else(|| {
             Problem::new(ProblemKind::InvalidFeed, "feed must be given, as a string or as {\"feed\": \"…\"}")
         })?;
-        Self::parse(feed, cursor).map_err(|problem| problem.about(feed))
+        Self::parse_fields(feed, cursor).map_err(|problem| problem.with_feed(feed))
     }
 
-    fn parse(feed: &str, cursor: Option<&Value>) -> Result<Self, Problem> {
+    fn parse_fields(feed: &str, cursor: Option<&Value>) -> Result<Self, Problem> {
         let cursor = match cursor {
             None | Some(Value::Null) => None,
             Some(Value::String(cursor)) => Cursor::parse(cursor).ok(),
@@ -112,8 +120,8 @@ impl Join {
     }
 }
 
-/// Reads `{"token":"…"}`. A token that is too long is not kept while it waits.
-fn token(argument: &Value) -> Result<SecretString, Problem> {
+/// Parses `{"token":"…"}`. A token that is too long is refused here, before it takes memory in the queue.
+fn parse_token(argument: &Value) -> Result<SecretString, Problem> {
     match argument.get("token").and_then(Value::as_str) {
         Some(token) if token.len() > MAX_TOKEN_BYTES => Err(AuthError::Invalid.into()),
         Some(token) => Ok(token.into()),

@@ -1,106 +1,75 @@
-//! The way of a session from polling to a WebSocket.
+//! Upgrade of a session from polling to WebSocket, without losing packets.
 //!
-//! A poll carries so much and no more. What one had in hand and left over engineioxide forgets when a
-//! WebSocket takes the session over; and while the session's queue is full, none can. So a WebSocket waits
-//! until a poll found nothing to carry, and from its coming until it has the session nothing is sent. Where
-//! all that was sent since a poll last found nothing fits in one, there is nothing to wait for.
+//! ```text
+//! client                                   server
+//! GET  polling               ────────────► session opens
+//!      ◄──────────────────── open packet with the session id
+//! POST polling "40{…}"       ────────────► namespace connects, events are sent, `PollTracker` counts them
+//! GET  polling               ────────────►
+//! GET  websocket, same sid   ────────────► held back; packets are refused as `Full` from here on
+//!      ◄──────────────────── poll response with what was queued
+//! GET  polling               ────────────► finds the queue empty and stays pending: drained
+//!      ◄──────────────────── 101 Switching Protocols
+//! WS   "2probe"              ────────────►
+//!      ◄──────────────────── WS "3probe", poll response "6" (noop)
+//! WS   "5" (upgrade)         ────────────► the transport is WebSocket; packets are accepted again
+//! ```
+//!
+//! The WebSocket request is held back because of two limits of engineioxide. A poll response carries a
+//! limited number of bytes: what a poll has taken from the queue beyond that is dropped when a WebSocket
+//! takes over. And while the queue is full, the noop packet that releases the pending poll does not fit: the
+//! upgrade stalls for 10 s and ends the session. If everything that was sent since the last empty poll fits
+//! in one poll response, neither can happen, and the request is not held back.
 
-use std::{
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    task::Poll,
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use socketioxide::socket::Sid;
-use tokio::{sync::Notify, time::timeout};
+use tokio::time::timeout;
 
-use super::{POLL_BODY, QUEUE, transport::Sessions};
+use super::{poll_tracker::PollTracker, sessions::Sessions};
 
-/// A WebSocket waits so long at most. Then the session stays with its polls.
-const WAIT: Duration = Duration::from_secs(10);
+/// Time for which a WebSocket request is held back at most. Then it is refused, and the session keeps
+/// polling.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is left over by no poll and leaves room in the queue, as [`Polls::may_carry`] counts.
-const LITTLE: usize = POLL_BODY / 2;
-
-/// What is known of a session that polls.
-#[derive(Debug, Default)]
-pub(super) struct Polls {
-    /// What was sent since a poll last found nothing, in bytes.
-    on_its_way: AtomicUsize,
-    /// WebSockets that wait to take the session over.
-    waiting: AtomicUsize,
-    nothing_left: Notify,
-}
-
-impl Polls {
-    /// Notes that a packet of so many bytes is about to be sent. False if that has to wait for a WebSocket.
-    pub(super) fn may_carry(&self, bytes: usize) -> bool {
-        let may = self.waiting.load(Relaxed) == 0;
-        if may {
-            // At least its place in the queue.
-            self.on_its_way.fetch_add(bytes.max(POLL_BODY / QUEUE), Relaxed);
-        }
-        may
-    }
-
-    fn found_nothing(&self) {
-        self.on_its_way.store(0, Relaxed);
-        self.nothing_left.notify_waiters();
-    }
-
-    async fn until_nothing_is_left(&self) {
-        loop {
-            let next = self.nothing_left.notified();
-            if self.on_its_way.load(Relaxed) <= LITTLE {
-                return;
-            }
-            next.await;
-        }
-    }
-}
-
-/// The answer to a poll of `session`, which waits while there is nothing to carry.
-pub(super) async fn watched<T>(sessions: Sessions, session: Sid, poll: impl Future<Output = T>) -> T {
+/// Runs a poll of `session`, and records when it finds the queue empty: it is pending then.
+pub(super) async fn track_poll<T>(sessions: Sessions, session: Sid, poll: impl Future<Output = T>) -> T {
     let mut poll = pin!(poll);
     std::future::poll_fn(move |context| {
         let polled = poll.as_mut().poll(context);
-        if let (Poll::Pending, Some(polls)) = (&polled, sessions.polls(session)) {
-            polls.found_nothing();
+        if let (Poll::Pending, Some(tracker)) = (&polled, sessions.poll_tracker(session)) {
+            tracker.on_empty_poll();
         }
         polled
     })
     .await
 }
 
-/// Has a WebSocket wait until nothing of `session` is on its way, and holds back what comes from now until the
-/// answer is dropped. None if it waited in vain.
-pub(super) async fn wait_for(sessions: &Sessions, session: Sid) -> Option<impl Drop + use<>> {
-    let waiting = Waiting::new(sessions.polls(session));
-    if let Some(polls) = &waiting.0 {
-        timeout(WAIT, polls.until_nothing_is_left()).await.ok()?;
+/// Waits until the polls of `session` have carried everything, and refuses packets until the returned guard
+/// is dropped. `None` after the drain timeout.
+pub(super) async fn hold_until_drained(sessions: &Sessions, session: Sid) -> Option<impl Drop + use<>> {
+    let guard = UpgradeGuard::new(sessions.poll_tracker(session));
+    if let Some(tracker) = &guard.0 {
+        timeout(DRAIN_TIMEOUT, tracker.wait_until_drained()).await.ok()?;
     }
-    Some(waiting)
+    Some(guard)
 }
 
-struct Waiting(Option<Arc<Polls>>);
+struct UpgradeGuard(Option<Arc<PollTracker>>);
 
-impl Waiting {
-    fn new(polls: Option<Arc<Polls>>) -> Self {
-        if let Some(polls) = &polls {
-            polls.waiting.fetch_add(1, Relaxed);
+impl UpgradeGuard {
+    fn new(tracker: Option<Arc<PollTracker>>) -> Self {
+        if let Some(tracker) = &tracker {
+            tracker.add_waiting_websocket();
         }
-        Self(polls)
+        Self(tracker)
     }
 }
 
-impl Drop for Waiting {
+impl Drop for UpgradeGuard {
     fn drop(&mut self) {
-        if let Some(polls) = &self.0 {
-            polls.waiting.fetch_sub(1, Relaxed);
+        if let Some(tracker) = &self.0 {
+            tracker.remove_waiting_websocket();
         }
     }
 }
@@ -111,56 +80,61 @@ mod tests {
 
     use futures_util::FutureExt;
 
-    use super::*;
+    use super::{
+        super::context::{PACKET_QUEUE_CAPACITY, POLL_PAYLOAD_BYTES},
+        *,
+    };
 
-    fn polling() -> (Sessions, Sid, Arc<Polls>) {
+    fn polling_session() -> (Sessions, Sid, Arc<PollTracker>) {
         let (sessions, sid) = (Sessions::default(), Sid::new());
-        let polls = sessions.begin_polls(sid);
-        (sessions, sid, polls)
+        let tracker = sessions.start_poll_tracker(sid);
+        (sessions, sid, tracker)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_websocket_waits_until_a_poll_found_nothing() {
-        let (sessions, sid, polls) = polling();
-        assert!(polls.may_carry(POLL_BODY));
-        let mut wait = pin!(wait_for(&sessions, sid));
+    async fn a_websocket_waits_until_a_poll_finds_the_queue_empty() {
+        let (sessions, sid, tracker) = polling_session();
+        assert!(tracker.try_reserve(POLL_PAYLOAD_BYTES));
+        let mut wait = pin!(hold_until_drained(&sessions, sid));
         assert!(wait.as_mut().now_or_never().is_none());
-        assert!(!polls.may_carry(POLL_BODY), "what comes now has to wait, too");
-        watched(sessions.clone(), sid, ready(())).now_or_never().expect("it carries something");
+        assert!(!tracker.try_reserve(POLL_PAYLOAD_BYTES), "packets are refused during the wait");
+        track_poll(sessions.clone(), sid, ready(())).now_or_never().expect("the poll carries packets");
         assert!(wait.as_mut().now_or_never().is_none());
-        assert!(watched(sessions.clone(), sid, pending::<()>()).now_or_never().is_none());
-        let held = wait.now_or_never().flatten().expect("nothing is on its way");
-        assert!(!polls.may_carry(POLL_BODY));
-        drop(held);
-        assert!(polls.may_carry(POLL_BODY));
+        assert!(track_poll(sessions.clone(), sid, pending::<()>()).now_or_never().is_none());
+        let guard = wait.now_or_never().flatten().expect("the queue is drained");
+        assert!(!tracker.try_reserve(POLL_PAYLOAD_BYTES));
+        drop(guard);
+        assert!(tracker.try_reserve(POLL_PAYLOAD_BYTES));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_websocket_does_not_wait_where_one_poll_carries_all() {
-        let (sessions, sid, polls) = polling();
-        for _ in 0..QUEUE / 2 {
-            assert!(wait_for(&sessions, sid).now_or_never().flatten().is_some());
-            assert!(polls.may_carry(100));
+    async fn a_websocket_does_not_wait_if_one_poll_carries_everything() {
+        let (sessions, sid, tracker) = polling_session();
+        for _ in 0..PACKET_QUEUE_CAPACITY / 2 {
+            assert!(hold_until_drained(&sessions, sid).now_or_never().flatten().is_some());
+            assert!(tracker.try_reserve(100));
         }
-        assert!(wait_for(&sessions, sid).now_or_never().flatten().is_some());
-        assert!(polls.may_carry(100));
-        assert!(wait_for(&sessions, sid).now_or_never().is_none(), "more than half of the queue");
-        assert!(wait_for(&sessions, Sid::new()).now_or_never().flatten().is_some(), "an unknown session");
+        assert!(hold_until_drained(&sessions, sid).now_or_never().flatten().is_some());
+        assert!(tracker.try_reserve(100));
+        let more_than_half_full = hold_until_drained(&sessions, sid).now_or_never();
+        assert!(more_than_half_full.is_none());
+        let unknown_session = hold_until_drained(&sessions, Sid::new()).now_or_never();
+        assert!(unknown_session.flatten().is_some());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_session_stays_with_its_polls_when_a_websocket_waited_in_vain() {
-        let (sessions, sid, polls) = polling();
-        assert!(polls.may_carry(POLL_BODY));
-        assert!(wait_for(&sessions, sid).await.is_none());
-        assert!(polls.may_carry(POLL_BODY));
+    async fn a_session_keeps_polling_after_the_drain_timeout() {
+        let (sessions, sid, tracker) = polling_session();
+        assert!(tracker.try_reserve(POLL_PAYLOAD_BYTES));
+        assert!(hold_until_drained(&sessions, sid).await.is_none());
+        assert!(tracker.try_reserve(POLL_PAYLOAD_BYTES));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_websocket_that_gives_up_holds_nothing_back() {
-        let (sessions, sid, polls) = polling();
-        assert!(polls.may_carry(POLL_BODY));
-        assert!(wait_for(&sessions, sid).now_or_never().is_none());
-        assert!(polls.may_carry(POLL_BODY));
+    async fn a_websocket_that_gives_up_no_longer_holds_packets_back() {
+        let (sessions, sid, tracker) = polling_session();
+        assert!(tracker.try_reserve(POLL_PAYLOAD_BYTES));
+        assert!(hold_until_drained(&sessions, sid).now_or_never().is_none());
+        assert!(tracker.try_reserve(POLL_PAYLOAD_BYTES));
     }
 }

@@ -1,8 +1,8 @@
 /**
  * Tests of photoshare-client.js: `node --test tests/client/`.
  *
- * The server's side of the socket is a fake, since what is tested is the order of things that a
- * real server can't be made to show at will. Time is the test's: no timer runs by itself.
+ * The socket, HTTP, XMLHttpRequest and the timers are fakes: the tests cover interleavings that a real
+ * server can't be made to produce. Timers run only when a test runs them.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -13,11 +13,11 @@ import {
 const NOW = Date.parse("2026-11-22T18:40:00Z");
 const LATER = "2026-11-22T19:40:00Z";
 
-// ── the fake surroundings ───────────────────────────────────────────────────────────────────
+// ── the fake environment ────────────────────────────────────────────────────────────────────
 
-/** Lets every promise that can settle do so; nothing here waits for time. */
+/** Runs until all promises that can settle have settled. */
 async function settle() {
-  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
+  for (let round = 0; round < 5; round++) await new Promise((resolve) => setImmediate(resolve));
 }
 
 class FakeTimers {
@@ -39,7 +39,7 @@ class FakeTimers {
   }
 }
 
-/** What the client sees of a socket of socket.io-client 4. Requests wait to be answered. */
+/** A socket of socket.io-client 4, as far as the client uses it. The test answers its requests. */
 class FakeSocket {
   connected = false;
   active = true;
@@ -58,7 +58,7 @@ class FakeSocket {
   off(event, handler) {
     this.handlers.set(event, (this.handlers.get(event) ?? []).filter((other) => other !== handler));
   }
-  tell(event, ...values) {
+  receive(event, ...values) {
     (this.handlers.get(event) ?? []).forEach((handler) => handler(...values));
   }
   emit(event, argument, answer) {
@@ -76,12 +76,12 @@ class FakeSocket {
 
   async open() {
     this.connected = true;
-    this.tell("connect");
+    this.receive("connect");
     await settle();
   }
   async lose(reason = "transport close") {
     this.connected = false;
-    this.tell("disconnect", reason);
+    this.receive("disconnect", reason);
     await settle();
   }
   take(event) {
@@ -91,7 +91,7 @@ class FakeSocket {
   }
 }
 
-/** HTTP requests wait to be answered, in the order in which the test wants. */
+/** Collects HTTP requests, which the test answers in any order. */
 class FakeHttp {
   requests = [];
   fetch = (url, init) => new Promise((resolve, reject) => {
@@ -112,7 +112,7 @@ class FakeHttp {
   }
 }
 
-/** An XMLHttpRequest whose outcome is given beforehand. */
+/** An XMLHttpRequest class with predefined outcomes: a status, or "network" for an error. */
 function fakeXhr(outcomes, sent) {
   return class {
     upload = {};
@@ -135,7 +135,8 @@ function fakeXhr(outcomes, sent) {
   };
 }
 
-function world(options = {}) {
+/** A PhotoFeed with a fake environment, and what it dispatched and sent. */
+function setUp(options = {}) {
   const socket = new FakeSocket();
   const http = new FakeHttp();
   const timers = new FakeTimers();
@@ -157,41 +158,41 @@ function world(options = {}) {
 }
 
 const key = (name) => `summer/${name}`;
-const listed = (...names) => names.map((name) => ({
+const listedPhotos = (...names) => names.map((name) => ({
   key: key(name), size: 1, eTag: name, url: `https://b/${name}?list`, urlExpiresAt: LATER,
 }));
-const up = (name, cursor, more = {}) => ({
+const photoEvent = (name, cursor, more = {}) => ({
   feed: "summer", key: key(name), size: 1, eTag: name, url: `https://b/${name}?event`, urlExpiresAt: LATER,
   eventTime: "2026-11-22T18:40:00Z", cursor, ...more,
 });
-const gone = (name, cursor) => ({ feed: "summer", key: key(name), cursor });
-const uploaded = (...values) => ({ event: "imageUploaded", data: up(...values) });
-const removed = (...values) => ({ event: "imageRemoved", data: gone(...values) });
+const removalEvent = (name, cursor) => ({ feed: "summer", key: key(name), cursor });
+const uploaded = (...values) => ({ event: "imageUploaded", data: photoEvent(...values) });
+const removed = (...values) => ({ event: "imageRemoved", data: removalEvent(...values) });
 const recovered = (cursor, ...events) => ({ feed: "summer", recovered: true, cursor, events });
 const lost = (cursor) => ({ feed: "summer", recovered: false, cursor, events: [] });
-const page = (cursor, names, before) => ({ feed: "summer", cursor, photos: listed(...names), ...(before && { before }) });
+const page = (cursor, names, before) => ({ feed: "summer", cursor, photos: listedPhotos(...names), ...(before && { before }) });
 const names = (feed) => feed.photos.map((photo) => photo.key.slice("summer/".length));
-const problem = (kind, status) => ({ type: `urn:photoshare:problem:${kind}`, title: kind, status, detail: `said: ${kind}` });
+const problem = (kind, status) => ({ type: `urn:photoshare:problem:${kind}`, title: kind, status, detail: `detail of ${kind}` });
 
 /** A feed that is live with these photos at this cursor. */
 async function liveWith(cursor, photoNames, options) {
-  const w = world(options);
-  await w.socket.open();
-  await w.http.take().answer(200, page(cursor, photoNames));
-  w.socket.take("join").answer(recovered(cursor));
+  const env = setUp(options);
+  await env.socket.open();
+  await env.http.take().answer(200, page(cursor, photoNames));
+  env.socket.take("join").answer(recovered(cursor));
   await settle();
-  assert.equal(w.feed.state, "live");
-  return w;
+  assert.equal(env.feed.state, "live");
+  return env;
 }
 
 // ── the first visit ─────────────────────────────────────────────────────────────────────────
 
 test("lists first, then joins with the list's cursor", async () => {
-  const { socket, http, feed } = world();
+  const { socket, http, feed } = setUp();
   await socket.open();
   const request = http.take();
   assert.equal(request.url, "/v1/feeds/summer/photos?limit=200");
-  assert.equal(socket.requests.length, 0, "nothing is joined before the list is there");
+  assert.equal(socket.requests.length, 0, "the join waits for the list");
   await request.answer(200, page("c5", ["b", "a"]));
   const join = socket.take("join");
   assert.deepEqual(join.argument, { feed: "summer", cursor: "c5" });
@@ -201,8 +202,8 @@ test("lists first, then joins with the list's cursor", async () => {
   assert.equal(feed.state, "live");
 });
 
-test("the cursor of the first page counts, since photos came while later pages were read", async () => {
-  const { socket, http, feed } = world();
+test("the join uses the cursor of the first page, since photos may arrive while later pages are read", async () => {
+  const { socket, http, feed } = setUp();
   await socket.open();
   await http.take().answer(200, page("c1", ["a"], "next page"));
   const second = http.take();
@@ -212,8 +213,8 @@ test("the cursor of the first page counts, since photos came while later pages w
   assert.equal(feed.truncated, false);
 });
 
-test("a list stops at maxPhotos and says so", async () => {
-  const { socket, http, feed } = world({ feed: { maxPhotos: 2 } });
+test("a list stops at maxPhotos and sets truncated", async () => {
+  const { socket, http, feed } = setUp({ feed: { maxPhotos: 2 } });
   await socket.open();
   await http.take().answer(200, page("c1", ["a", "b", "c"], "more"));
   socket.take("join").answer(recovered("c1"));
@@ -221,7 +222,7 @@ test("a list stops at maxPhotos and says so", async () => {
   assert.equal(feed.truncated, true);
 });
 
-test("an odd feed name is one encoded segment", async () => {
+test("a feed id is percent-encoded as one path segment", async () => {
   const socket = new FakeSocket();
   const http = new FakeHttp();
   new PhotoFeed("été #1?", { socket, environment: { fetch: http.fetch } });
@@ -231,14 +232,14 @@ test("an odd feed name is one encoded segment", async () => {
 
 // ── events ──────────────────────────────────────────────────────────────────────────────────
 
-test("events are applied by key, and those of other feeds are not", async () => {
+test("events are applied by key, and events of other feeds are ignored", async () => {
   const { socket, feed } = await liveWith("c1", ["a"]);
   const changes = [];
   feed.addEventListener("change", ({ detail }) => changes.push(detail));
-  socket.tell("imageUploaded", up("b", "c2", { caption: "B" }));
-  socket.tell("imageUploaded", up("b", "c3", { caption: "B again" }));
-  socket.tell("imageUploaded", { ...up("x", "z9"), feed: "winter" });
-  socket.tell("imageRemoved", gone("a", "c4"));
+  socket.receive("imageUploaded", photoEvent("b", "c2", { caption: "B" }));
+  socket.receive("imageUploaded", photoEvent("b", "c3", { caption: "B again" }));
+  socket.receive("imageUploaded", { ...photoEvent("x", "z9"), feed: "winter" });
+  socket.receive("imageRemoved", removalEvent("a", "c4"));
   assert.deepEqual(names(feed), ["b"]);
   assert.equal(feed.photos[0].caption, "B again");
   assert.equal(feed.cursor, "c4");
@@ -249,13 +250,13 @@ test("events are applied by key, and those of other feeds are not", async () => 
   ]);
 });
 
-test("an event right behind the join answer is applied after it", async () => {
-  const { socket, http, feed } = world();
+test("an event that follows the join answer at once is applied after it", async () => {
+  const { socket, http, feed } = setUp();
   await socket.open();
   await http.take().answer(200, page("c1", ["a"]));
-  // One packet may hold both, so that no promise continues between them.
+  // Both may arrive in one packet, so that no promise continuation runs between them.
   socket.take("join").answer(recovered("c2", uploaded("b", "c2")));
-  socket.tell("imageRemoved", gone("b", "c3"));
+  socket.receive("imageRemoved", removalEvent("b", "c3"));
   await settle();
   assert.deepEqual(names(feed), ["a"]);
   assert.equal(feed.cursor, "c3");
@@ -263,9 +264,9 @@ test("an event right behind the join answer is applied after it", async () => {
 
 // ── reconnecting ────────────────────────────────────────────────────────────────────────────
 
-test("a reconnect joins with the newest cursor and lists nothing", async () => {
+test("a reconnect joins with the newest cursor and requests no list", async () => {
   const { socket, http, feed, states } = await liveWith("c1", ["a"]);
-  socket.tell("imageUploaded", up("b", "c2"));
+  socket.receive("imageUploaded", photoEvent("b", "c2"));
   await socket.lose();
   await socket.open();
   const join = socket.take("join");
@@ -277,7 +278,7 @@ test("a reconnect joins with the newest cursor and lists nothing", async () => {
   assert.deepEqual(states, ["live", "offline", "recovering", "live"]);
 });
 
-test("a reconnect that can't be recovered lists, after a jittered pause, and joins from the list", async () => {
+test("a reconnect that is not recovered lists after a jittered pause, and joins with the list's cursor", async () => {
   const { socket, http, feed, timers } = await liveWith("c1", ["a", "b"]);
   await socket.lose();
   await socket.open();
@@ -295,22 +296,22 @@ test("a reconnect that can't be recovered lists, after a jittered pause, and joi
   assert.equal(feed.state, "live");
 });
 
-test("a connection lost during the list begins anew and keeps no cursor of the unproven stretch", async () => {
+test("a connection lost during the list starts over and keeps no cursor from before the list was joined", async () => {
   const { socket, http, feed, timers } = await liveWith("c1", ["a"]);
-  socket.tell("joined", lost("n1"));
+  socket.receive("joined", lost("n1"));
   await timers.runAll();
-  socket.tell("imageUploaded", up("z", "n2"));
-  assert.equal(feed.cursor, null, "n2 is told, but what lies before it is not known");
+  socket.receive("imageUploaded", photoEvent("z", "n2"));
+  assert.equal(feed.cursor, null, "n2 was received, but events before it may be missing");
   http.take();
   await socket.lose();
   await socket.open();
-  assert.equal(socket.requests.length, 0, "no join by a cursor that proves nothing");
+  assert.equal(socket.requests.length, 0, "no join with a cursor that would hide a gap");
   await http.take().answer(200, page("n3", ["b", "z"]));
   socket.take("join").answer(recovered("n3"));
   assert.deepEqual(names(feed), ["b", "z"]);
 });
 
-test("an answer of an earlier connection is ignored", async () => {
+test("an answer to a join of an earlier connection is ignored", async () => {
   const { socket, feed } = await liveWith("c1", ["a"]);
   await socket.lose();
   await socket.open();
@@ -322,13 +323,13 @@ test("an answer of an earlier connection is ignored", async () => {
   assert.equal(feed.cursor, "c1");
 });
 
-test("an answer that came too late is asked for again, and what follows it is no position yet", async () => {
+test("a join that timed out is sent again, and events received meanwhile do not advance the cursor", async () => {
   const { socket, feed, timers } = await liveWith("c1", ["a"]);
   await socket.lose();
   await socket.open();
   socket.take("join").fail(new Error("operation has timed out"));
   await settle();
-  socket.tell("imageUploaded", up("d", "c4"));
+  socket.receive("imageUploaded", photoEvent("d", "c4"));
   assert.equal(feed.cursor, "c1", "c2 and c3 were in the answer");
   await socket.lose();
   await socket.open();
@@ -340,12 +341,12 @@ test("an answer that came too late is asked for again, and what follows it is no
   await timers.runAll();
   const events = [uploaded("b", "c2"), uploaded("c", "c3"), uploaded("d", "c4")];
   socket.take("join").answer(recovered("c4", ...events));
-  socket.tell("imageUploaded", up("e", "c5"));
+  socket.receive("imageUploaded", photoEvent("e", "c5"));
   assert.deepEqual(names(feed), ["a", "b", "c", "d", "e"]);
   assert.equal(feed.cursor, "c5");
 });
 
-test("an answer to refresh() that came too late keeps the position where it was", async () => {
+test("a join of refresh() that timed out leaves the cursor unchanged", async () => {
   const clock = { now: NOW };
   const { socket, http, feed } = await liveWith("c1", ["a"], { clock });
   clock.now = Date.parse(LATER);
@@ -354,7 +355,7 @@ test("an answer to refresh() that came too late keeps the position where it was"
   await http.take().answer(200, page("c2", ["a", "b"]));
   socket.take("join").fail(new Error("operation has timed out"));
   await settle();
-  socket.tell("imageUploaded", up("d", "c4"));
+  socket.receive("imageUploaded", photoEvent("d", "c4"));
   await socket.lose();
   await refreshing;
   await socket.open();
@@ -363,20 +364,20 @@ test("an answer to refresh() that came too late keeps the position where it was"
 
 // ── a lost log on a live connection, and lists racing with events ───────────────────────────
 
-/** Live, told that the log is lost, and past the jitter: the list is being read. */
-async function relisting(photoNames = ["a"]) {
-  const w = await liveWith("c1", photoNames);
-  w.socket.tell("joined", lost("n1"));
-  assert.equal(w.feed.state, "recovering");
-  await w.timers.runAll();
-  return w;
+/** A live feed that received `recovered: false` and is now requesting the list, after the jittered pause. */
+async function liveThenRelisting(photoNames = ["a"]) {
+  const env = await liveWith("c1", photoNames);
+  env.socket.receive("joined", lost("n1"));
+  assert.equal(env.feed.state, "recovering");
+  await env.timers.runAll();
+  return env;
 }
 
-test("an upload told during the list is shown at once and is not overwritten by the older list", async () => {
-  const { socket, http, feed } = await relisting();
+test("an upload received during the list is shown at once and is not overwritten by the older list", async () => {
+  const { socket, http, feed } = await liveThenRelisting();
   const list = http.take();
-  socket.tell("imageUploaded", up("b", "n2", { caption: "new" }));
-  assert.deepEqual(names(feed), ["a", "b"], "shown while the list is under way");
+  socket.receive("imageUploaded", photoEvent("b", "n2", { caption: "new" }));
+  assert.deepEqual(names(feed), ["a", "b"], "shown while the list is pending");
   await list.answer(200, page("n1", ["a"]));
   socket.take("join").answer(recovered("n2", uploaded("b", "n2", { caption: "new" })));
   assert.deepEqual(names(feed), ["a", "b"]);
@@ -384,62 +385,62 @@ test("an upload told during the list is shown at once and is not overwritten by 
   assert.equal(feed.cursor, "n2");
 });
 
-test("a removal told during the list is not undone by it", async () => {
-  const { socket, http, feed } = await relisting(["a", "b"]);
+test("a removal received during the list is not undone by the list", async () => {
+  const { socket, http, feed } = await liveThenRelisting(["a", "b"]);
   const list = http.take();
-  socket.tell("imageRemoved", gone("b", "n2"));
+  socket.receive("imageRemoved", removalEvent("b", "n2"));
   // The page was read before the removal: b is still in it.
   await list.answer(200, page("n1", ["a", "b"]));
-  assert.deepEqual(names(feed), ["a"], "not even for a moment");
+  assert.deepEqual(names(feed), ["a"], "the list does not bring b back");
   socket.take("join").answer(recovered("n2", removed("b", "n2")));
   assert.deepEqual(names(feed), ["a"]);
 });
 
-test("a server that doesn't repeat what it told live loses nothing either", async () => {
-  const { socket, http, feed } = await relisting();
+test("live events that the join answer does not repeat are kept", async () => {
+  const { socket, http, feed } = await liveThenRelisting();
   const list = http.take();
-  socket.tell("imageUploaded", up("b", "n2"));
+  socket.receive("imageUploaded", photoEvent("b", "n2"));
   await list.answer(200, page("n1", ["a"]));
-  socket.tell("imageUploaded", up("c", "n3"));
+  socket.receive("imageUploaded", photoEvent("c", "n3"));
   socket.take("join").answer(recovered("n3"));
   assert.deepEqual(names(feed), ["a", "b", "c"]);
   assert.equal(feed.cursor, "n3");
 });
 
-test("what was told before the list's cursor does not come back over the list", async () => {
-  const { socket, http, feed } = await relisting(["a"]);
+test("an event from before the list's cursor is not applied on top of the list", async () => {
+  const { socket, http, feed } = await liveThenRelisting(["a"]);
   const list = http.take();
-  socket.tell("imageUploaded", up("b", "n2"));
-  // The server removed b (n3) before it took the cursor n3, and its list knows that.
+  socket.receive("imageUploaded", photoEvent("b", "n2"));
+  // The server removed b (n3) before it took the cursor n3, so b is not in its list.
   await list.answer(200, page("n3", ["a"]));
   socket.take("join").answer(recovered("n3"));
   assert.deepEqual(names(feed), ["a"]);
 });
 
-test("events that the join repeats beyond its first hundred are applied once, in order", async () => {
-  const { socket, http, feed } = await relisting();
+test("events that the server repeats after the join answer are applied once, in order", async () => {
+  const { socket, http, feed } = await liveThenRelisting();
   const list = http.take();
-  socket.tell("imageUploaded", up("x", "n2"));
-  socket.tell("imageUploaded", up("b", "n3"));
-  socket.tell("imageRemoved", gone("b", "n4"));
+  socket.receive("imageUploaded", photoEvent("x", "n2"));
+  socket.receive("imageUploaded", photoEvent("b", "n3"));
+  socket.receive("imageRemoved", removalEvent("b", "n4"));
   await list.answer(200, page("n1", ["a"]));
   const changes = [];
   feed.addEventListener("change", ({ detail }) => changes.push(detail));
   socket.take("join").answer(recovered("n2", uploaded("x", "n2")));
-  assert.equal(feed.cursor, "n4", "the answer ends before what was told live");
-  socket.tell("imageUploaded", up("b", "n3"));
-  assert.deepEqual(names(feed), ["a", "x"], "b does not come back until n4 is told again");
-  socket.tell("imageRemoved", gone("b", "n4"));
-  socket.tell("imageUploaded", up("c", "n5"));
+  assert.equal(feed.cursor, "n4", "the answer ends before the last live event");
+  socket.receive("imageUploaded", photoEvent("b", "n3"));
+  assert.deepEqual(names(feed), ["a", "x"], "b does not come back before n4 is repeated");
+  socket.receive("imageRemoved", removalEvent("b", "n4"));
+  socket.receive("imageUploaded", photoEvent("c", "n5"));
   assert.deepEqual(names(feed), ["a", "c", "x"]);
   assert.equal(feed.cursor, "n5");
   assert.deepEqual(changes.flatMap(({ added }) => added), ["summer/c"]);
 });
 
-test("a log lost again during the list: the list's own join decides, and it is repeated with backoff", async () => {
-  const { socket, http, feed, timers } = await relisting();
+test("after another loss of the log during the list, the join of the list is not recovered and the list is repeated with backoff", async () => {
+  const { socket, http, feed, timers } = await liveThenRelisting();
   const list = http.take();
-  socket.tell("joined", lost("m0"));
+  socket.receive("joined", lost("m0"));
   await list.answer(200, page("n1", ["a"]));
   socket.take("join").answer(lost("m0"));
   await settle();
@@ -452,8 +453,8 @@ test("a log lost again during the list: the list's own join decides, and it is r
   assert.deepEqual(names(feed), ["a", "b"]);
 });
 
-test("recovery is tried a bounded number of times in a row, says so, and comes back later", async () => {
-  const { socket, http, feed, timers, problems } = await relisting();
+test("recovery is attempted a bounded number of times, then dispatches recovery-incomplete and continues later", async () => {
+  const { socket, http, feed, timers, problems } = await liveThenRelisting();
   const pauses = [];
   for (let attempt = 0; attempt < 5; attempt++) {
     await http.take().answer(200, page(`n${attempt}`, ["a", "b"]));
@@ -464,20 +465,20 @@ test("recovery is tried a bounded number of times in a row, says so, and comes b
   }
   assert.deepEqual(pauses, [375, 750, 1_500, 3_000, 60_000]);
   assert.deepEqual(problems, ["recovery-incomplete"]);
-  assert.deepEqual(names(feed), ["a", "b"], "the list is shown meanwhile");
-  socket.tell("imageUploaded", up("c", "p1"));
+  assert.deepEqual(names(feed), ["a", "b"], "the list is shown in the meantime");
+  socket.receive("imageUploaded", photoEvent("c", "p1"));
   assert.deepEqual(names(feed), ["a", "b", "c"], "and live events still arrive");
 });
 
-test("a list that fails for now still leaves live events, and is read later", async () => {
-  const { socket, http, feed, timers, problems } = world();
+test("when the list is unavailable, live events are still applied and the list is requested later", async () => {
+  const { socket, http, feed, timers, problems } = setUp();
   await socket.open();
   await http.take().answer(503, problem("unavailable", 503));
   const join = socket.take("join");
   assert.deepEqual(join.argument, { feed: "summer" });
   join.answer(lost("c3"));
   await settle();
-  socket.tell("imageUploaded", up("b", "c4"));
+  socket.receive("imageUploaded", photoEvent("b", "c4"));
   assert.deepEqual(names(feed), ["b"]);
   assert.notEqual(feed.state, "live");
   await timers.runAll();
@@ -490,10 +491,10 @@ test("a list that fails for now still leaves live events, and is read later", as
 
 // ── signed URLs ─────────────────────────────────────────────────────────────────────────────
 
-test("refresh makes URLs fresh, keeps what only events know, and is shared by callers", async () => {
+test("refresh fetches fresh URLs by one list for all callers and keeps the fields that only events carry", async () => {
   const clock = { now: NOW };
   const { socket, http, feed } = await liveWith("c1", ["a"], { clock });
-  socket.tell("imageUploaded", up("b", "c2", { caption: "kept" }));
+  socket.receive("imageUploaded", photoEvent("b", "c2", { caption: "kept" }));
   assert.equal((await feed.refresh("summer/b")).caption, "kept", "good for another hour: no list");
   clock.now = Date.parse(LATER);
   const both = Promise.all([feed.refresh("summer/b"), feed.refresh()]);
@@ -508,51 +509,51 @@ test("refresh makes URLs fresh, keeps what only events know, and is shared by ca
   assert.equal(photo.caption, "kept");
 });
 
-test("refresh without a connection is refused at once", async () => {
-  const { feed } = world();
+test("refresh without a connection rejects at once", async () => {
+  const { feed } = setUp();
   await assert.rejects(feed.refresh(), (error) => error.kind === "offline");
 });
 
 // ── tokens and refusals ─────────────────────────────────────────────────────────────────────
 
 test("connect_error token-expired: a fresh token is fetched and the socket connects again", async () => {
-  const asked = [];
-  const getToken = ({ problem: reason }) => (asked.push(problemKind(reason)), Promise.resolve("t2"));
-  const { socket } = world({ feed: { getToken } });
+  const tokenRequests = [];
+  const getToken = ({ problem: reason }) => (tokenRequests.push(problemKind(reason)), Promise.resolve("t2"));
+  const { socket } = setUp({ feed: { getToken } });
   socket.active = false;
-  socket.tell("connect_error", new Error("token-expired"));
+  socket.receive("connect_error", new Error("token-expired"));
   await settle();
-  assert.deepEqual(asked, ["token-expired"]);
+  assert.deepEqual(tokenRequests, ["token-expired"]);
   assert.equal(socket.connects, 2);
 });
 
-test("refused tokens in a row are answered ever more slowly", async () => {
-  const { socket, timers } = world({ feed: { getToken: () => "still wrong" } });
+test("consecutive token refusals are followed by growing pauses", async () => {
+  const { socket, timers } = setUp({ feed: { getToken: () => "still wrong" } });
   socket.active = false;
   for (let refusal = 0; refusal < 3; refusal++) {
-    socket.tell("connect_error", new Error("token-invalid"));
+    socket.receive("connect_error", new Error("token-invalid"));
     await settle();
     if (refusal > 0) await timers.runAll();
   }
   assert.equal(socket.connects, 4);
-  socket.tell("connect_error", new Error("token-invalid"));
+  socket.receive("connect_error", new Error("token-invalid"));
   await settle();
   assert.deepEqual(timers.delays, [1_500]);
 });
 
-test("without getToken a refusal is told and left alone", async () => {
-  const { socket, problems, feed } = world();
+test("without getToken a refusal is dispatched as a problem and not retried", async () => {
+  const { socket, problems, feed } = setUp();
   socket.active = false;
-  socket.tell("connect_error", Object.assign(new Error("token-missing"), { data: problem("token-missing", 401) }));
+  socket.receive("connect_error", Object.assign(new Error("token-missing"), { data: problem("token-missing", 401) }));
   await settle();
   assert.deepEqual(problems, ["token-missing"]);
   assert.equal(socket.connects, 1);
   assert.equal(feed.state, "offline");
 });
 
-test("a network connect_error is the client library's to mend", async () => {
-  const { socket, feed } = world();
-  socket.tell("connect_error", new Error("xhr poll error"));
+test("a network connect_error is left to the reconnection of socket.io-client", async () => {
+  const { socket, feed } = setUp();
+  socket.receive("connect_error", new Error("xhr poll error"));
   await settle();
   assert.equal(feed.state, "offline");
   assert.equal(socket.connects, 1);
@@ -560,7 +561,7 @@ test("a network connect_error is the client library's to mend", async () => {
 
 test("tokenExpiring sends a fresh token on the live connection", async () => {
   const { socket, feed } = await liveWith("c1", ["a"], { feed: { token: "t1", getToken: async () => "t2" } });
-  socket.tell("tokenExpiring", { expiresAt: LATER });
+  socket.receive("tokenExpiring", { expiresAt: LATER });
   await settle();
   const request = socket.take("authenticate");
   assert.deepEqual(request.argument, { token: "t2" });
@@ -568,13 +569,13 @@ test("tokenExpiring sends a fresh token on the live connection", async () => {
   assert.equal(feed.state, "live");
 });
 
-test("a server disconnect (the token's end) comes back with a fresh token", async () => {
+test("after a disconnect by the server (the token expired) the feed reconnects with a fresh token", async () => {
   const { socket } = await liveWith("c1", ["a"], { feed: { getToken: async () => "t2" } });
   await socket.lose("io server disconnect");
   assert.equal(socket.connects, 2);
 });
 
-test("a join refused for its token is repeated once with a fresh one", async () => {
+test("a join refused with token-expired is repeated once with a fresh token", async () => {
   const { socket, feed } = await liveWith("c1", ["a"], { feed: { getToken: async () => "t2" } });
   await socket.lose();
   await socket.open();
@@ -586,8 +587,8 @@ test("a join refused for its token is repeated once with a fresh one", async () 
   assert.equal(feed.state, "live");
 });
 
-test("a forbidden feed is told and not tried again", async () => {
-  const { socket, http, feed, problems, timers } = world();
+test("a forbidden feed is dispatched as a problem and not retried", async () => {
+  const { socket, http, feed, problems, timers } = setUp();
   await socket.open();
   await http.take().answer(403, problem("forbidden", 403));
   assert.deepEqual(problems, ["forbidden"]);
@@ -597,16 +598,16 @@ test("a forbidden feed is told and not tried again", async () => {
 
 test("left ends the feed until the next connection", async () => {
   const { socket, feed, problems } = await liveWith("c1", ["a"]);
-  socket.tell("left", { feed: "summer", reason: "token" });
+  socket.receive("left", { feed: "summer", reason: "token" });
   assert.deepEqual(problems, ["forbidden"]);
   assert.equal(feed.state, "offline");
 });
 
-test("a reconnect hint stretches the first pause and is forgotten afterwards", async () => {
+test("a reconnect event sets the first reconnection delay and is reset after the reconnect", async () => {
   const { socket, feed } = await liveWith("c1", ["a"]);
-  socket.tell("reconnect", { afterMs: 12_000 });
+  socket.receive("reconnect", { afterMs: 12_000 });
   assert.deepEqual(socket.delays, { min: 12_000, max: 12_000 });
-  assert.equal(feed.state, "live", "nothing is torn down");
+  assert.equal(feed.state, "live", "the connection stays open");
   await socket.lose();
   await socket.open();
   assert.deepEqual(socket.delays, { min: 1_000, max: 5_000 });
@@ -620,112 +621,112 @@ const grant = {
   headers: { "content-type": "image/heic", "if-none-match": "*" }, expiresAt: LATER,
 };
 
-/** Runs an upload to its end, with every pause cut short. */
-async function uploading(w, options) {
-  const outcome = w.feed.upload(file, options).then((value) => ({ value }), (error) => ({ error }));
+/** Runs an upload to its end without waiting for its pauses. */
+async function runUpload(env, options) {
+  const outcome = env.feed.upload(file, options).then((value) => ({ value }), (error) => ({ error }));
   await settle();
-  const request = w.http.take();
+  const request = env.http.take();
   await request.answer(201, grant);
-  for (let turn = 0; turn < 6; turn++) await w.timers.runAll();
+  for (let round = 0; round < 6; round++) await env.timers.runAll();
   return { request, ...(await outcome) };
 }
 
-test("an upload asks for a grant and sends exactly its URL and headers", async () => {
-  const w = world({ puts: [200] });
+test("an upload requests a grant and sends the file with exactly its URL and headers", async () => {
+  const env = setUp({ puts: [200] });
   const progress = [];
-  const { request, value } = await uploading(w, { caption: "Hi", onProgress: (step) => progress.push(step) });
+  const { request, value } = await runUpload(env, { caption: "Hi", onProgress: (step) => progress.push(step) });
   assert.equal(request.url, "/v1/feeds/summer/uploads");
   assert.deepEqual(JSON.parse(request.body), { contentType: "image/heic", size: 7, filename: "IMG_1.HEIC", caption: "Hi" });
-  assert.deepEqual(w.sent, [{ method: "PUT", url: grant.url, headers: grant.headers, body: file }]);
+  assert.deepEqual(env.sent, [{ method: "PUT", url: grant.url, headers: grant.headers, body: file }]);
   assert.deepEqual(progress, [{ loaded: 7, total: 7 }]);
   assert.deepEqual(value, { feed: "summer", key: grant.key });
 });
 
-test("412 means that the bucket has it, also after a try whose answer was lost", async () => {
-  const w = world({ puts: ["network", 503, 409, 412] });
-  const { value } = await uploading(w);
+test("412 means that the photo is stored, also after an attempt whose response was lost", async () => {
+  const env = setUp({ puts: ["network", 503, 409, 412] });
+  const { value } = await runUpload(env);
   assert.equal(value.key, grant.key);
-  assert.equal(w.sent.length, 4);
+  assert.equal(env.sent.length, 4);
 });
 
-test("a refusal by the bucket is not repeated; an outage is, a bounded number of times", async () => {
-  const refused = world({ puts: [403] });
-  assert.equal((await uploading(refused)).error.kind, "storage-refused");
+test("an upload that the bucket refuses is not retried; an outage is retried a bounded number of times", async () => {
+  const refused = setUp({ puts: [403] });
+  assert.equal((await runUpload(refused)).error.kind, "storage-refused");
   assert.equal(refused.sent.length, 1);
-  const away = world({ puts: Array(9).fill("network") });
-  assert.equal((await uploading(away)).error.kind, "storage-unreachable");
-  assert.equal(away.sent.length, 5);
+  const unreachable = setUp({ puts: Array(9).fill("network") });
+  assert.equal((await runUpload(unreachable)).error.kind, "storage-unreachable");
+  assert.equal(unreachable.sent.length, 5);
 });
 
 test("an expired grant is renewed; already-stored is success", async () => {
   const clock = { now: NOW };
-  const w = world({ puts: ["network"], clock });
-  const outcome = w.feed.upload(file, { caption: "Hi" });
+  const env = setUp({ puts: ["network"], clock });
+  const outcome = env.feed.upload(file, { caption: "Hi" });
   await settle();
   clock.now = Date.parse(LATER) + 1;
-  const request = w.http.take();
+  const request = env.http.take();
   await request.answer(201, grant);
-  await w.timers.runAll();
-  const renewal = w.http.take();
-  assert.equal(renewal.body, request.body, "or the caption would be lost");
+  await env.timers.runAll();
+  const renewal = env.http.take();
+  assert.equal(renewal.body, request.body, "without it the caption would be lost");
   assert.equal(renewal.url, "/v1/feeds/summer/uploads/0abc-1.heic/renew");
   await renewal.answer(409, problem("already-stored", 409));
   assert.equal((await outcome).key, grant.key);
 });
 
-test("problems of the server are thrown as they are", async () => {
-  const w = world();
-  const outcome = w.feed.upload(file);
+test("an upload rejects with the server's problem", async () => {
+  const env = setUp();
+  const outcome = env.feed.upload(file);
   await settle();
   const checked = assert.rejects(outcome, (error) => {
     assert.deepEqual(error.problem, problem("too-large", 413));
-    assert.equal(error.message, "said: too-large");
+    assert.equal(error.message, "detail of too-large");
     assert.equal(error.kind, "too-large");
     return true;
   });
-  await w.http.take().answer(413, problem("too-large", 413));
+  await env.http.take().answer(413, problem("too-large", 413));
   await checked;
 });
 
-test("Retry-After is honoured, and a network failure retried", async () => {
-  const w = world({ puts: [200] });
-  const outcome = w.feed.upload(file);
+test("Retry-After is honored, and a network failure is retried", async () => {
+  const env = setUp({ puts: [200] });
+  const outcome = env.feed.upload(file);
   await settle();
-  await w.http.take().answer(429, problem("too-many-requests", 429), { "retry-after": "7" });
-  assert.deepEqual(w.timers.delays, [7_000]);
-  await w.timers.runAll();
-  await w.http.take().fail();
-  await w.timers.runAll();
-  await w.http.take().answer(201, grant);
+  await env.http.take().answer(429, problem("too-many-requests", 429), { "retry-after": "7" });
+  assert.deepEqual(env.timers.delays, [7_000]);
+  await env.timers.runAll();
+  await env.http.take().fail();
+  await env.timers.runAll();
+  await env.http.take().answer(201, grant);
   assert.equal((await outcome).key, grant.key);
 });
 
-test("an aborted upload rejects with the abort", async () => {
-  const w = world();
+test("an aborted upload rejects with an AbortError", async () => {
+  const env = setUp();
   const abort = new AbortController();
-  const outcome = w.feed.upload(file, { signal: abort.signal });
+  const outcome = env.feed.upload(file, { signal: abort.signal });
   await settle();
   abort.abort();
   await assert.rejects(outcome, { name: "AbortError" });
 });
 
-test("a 401 over HTTP is answered once with a fresh token, shared by all who need it", async () => {
-  let asked = 0;
-  const w = world({ feed: { token: "t1", getToken: async () => `t${++asked + 1}` } });
-  const removals = [w.feed.remove("summer/a"), w.feed.remove("summer/b")];
+test("after a 401 over HTTP one fresh token is fetched for all pending requests", async () => {
+  let tokenRequests = 0;
+  const env = setUp({ feed: { token: "t1", getToken: async () => `t${++tokenRequests + 1}` } });
+  const removals = [env.feed.remove("summer/a"), env.feed.remove("summer/b")];
   await settle();
-  const requests = [w.http.take(), w.http.take()];
+  const requests = [env.http.take(), env.http.take()];
   assert.equal(requests[0].headers.authorization, "Bearer t1");
   requests.forEach((request) => request.answer(401, problem("token-expired", 401)));
   await settle();
-  const again = [w.http.take(), w.http.take()];
+  const again = [env.http.take(), env.http.take()];
   assert.deepEqual(again.map(({ headers }) => headers.authorization), ["Bearer t2", "Bearer t2"]);
   again.forEach((request) => request.answer(202, {}));
   await Promise.all(removals);
-  assert.equal(asked, 1);
+  assert.equal(tokenRequests, 1);
 });
 
-test("the name within a feed is found in the key, with and without a prefix", async () => {
+test("the name within a feed is derived from the key, with and without a prefix", async () => {
   const cases = [
     ["summer/a.jpg", undefined, "a.jpg"],
     ["app/photos/summer/a.jpg", undefined, "a.jpg"],
@@ -735,22 +736,22 @@ test("the name within a feed is found in the key, with and without a prefix", as
     ["app/summer/2026/a.jpg", "app/", "2026/a.jpg"],
   ];
   for (const [photoKey, keyPrefix, name] of cases) {
-    const w = world({ feed: { keyPrefix } });
-    w.feed.remove(photoKey);
+    const env = setUp({ feed: { keyPrefix } });
+    env.feed.remove(photoKey);
     await settle();
-    const request = w.http.take();
+    const request = env.http.take();
     assert.equal(request.method, "DELETE");
     assert.equal(request.url, `/v1/feeds/summer/photos/${name}`);
   }
 });
 
-test("a key in which the feed could stand in two places is refused, not guessed", async () => {
-  const { feed, http } = world();
+test("an ambiguous key, in which the feed occurs twice, is refused", async () => {
+  const { feed, http } = setUp();
   await assert.rejects(feed.remove("summer/summer/a.jpg"), (error) => error.kind === "invalid-key");
   assert.equal(http.requests.length, 0);
 });
 
-test("the content type is the browser's, else by extension", () => {
+test("the content type is that of the browser, else derived from the extension", () => {
   const cases = [
     [{ type: "image/PNG; x=1", name: "a" }, "image/png"],
     [{ type: "image/jpg", name: "a.jpg" }, "image/jpeg"],
@@ -761,33 +762,33 @@ test("the content type is the browser's, else by extension", () => {
   for (const [source, expected] of cases) assert.equal(contentTypeOf(source), expected);
 });
 
-// ── keeping and closing ─────────────────────────────────────────────────────────────────────
+// ── storage and closing ─────────────────────────────────────────────────────────────────────
 
-test("a kept snapshot is shown at once and recovered by its cursor, unless its URLs have expired", async () => {
-  const kept = new Map();
-  const storage = localStorageSnapshots("p:", { getItem: (name) => kept.get(name) ?? null, setItem: (name, value) => kept.set(name, value) });
+test("a stored snapshot is shown at once and recovered by its cursor, unless its URLs have expired", async () => {
+  const items = new Map();
+  const storage = localStorageSnapshots("p:", { getItem: (name) => items.get(name) ?? null, setItem: (name, value) => items.set(name, value) });
   const before = await liveWith("c1", ["a"], { feed: { storage } });
   before.feed.close();
 
-  const after = world({ feed: { storage } });
+  const after = setUp({ feed: { storage } });
   assert.deepEqual(names(after.feed), ["a"]);
   await after.socket.open();
   assert.equal(after.socket.take("join").argument.cursor, "c1");
 
-  const late = world({ feed: { storage }, clock: { now: Date.parse(LATER) } });
+  const late = setUp({ feed: { storage }, clock: { now: Date.parse(LATER) } });
   assert.deepEqual(names(late.feed), []);
   await late.socket.open();
-  assert.equal(late.http.requests.length, 1, "listed anew");
+  assert.equal(late.http.requests.length, 1, "the feed is listed again");
 });
 
-test("close leaves the feed, hears nothing more and ends what is under way", async () => {
+test("close leaves the feed, ignores later events and cancels its timers", async () => {
   const { socket, feed, timers } = await liveWith("c1", ["a"]);
-  socket.tell("joined", lost("n1"));
+  socket.receive("joined", lost("n1"));
   feed.close();
   assert.deepEqual(socket.take("leave").argument, { feed: "summer" });
-  socket.tell("imageUploaded", up("b", "c2"));
+  socket.receive("imageUploaded", photoEvent("b", "c2"));
   await settle();
   assert.deepEqual(names(feed), ["a"]);
   assert.deepEqual(timers.delays, []);
-  assert.equal(socket.connected, true, "a socket that was handed in is the app's");
+  assert.equal(socket.connected, true, "a socket that the app passed in stays open");
 });

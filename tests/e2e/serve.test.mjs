@@ -1,31 +1,31 @@
-// What only `photoshare serve` does: a real queue, an IAM user's key, objects that others put.
+// `photoshare serve`: a real queue, an IAM user's key, objects that others put into the bucket.
 
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { BACKENDS } from './lib/backends.mjs';
-import { closing, connect4 } from './lib/clients.mjs';
-import { Account } from './lib/ministack.mjs';
-import { download, jpeg, listAllKeys, newFeed, remove, upload } from './lib/photos.mjs';
-import { temporaryFolder } from './lib/server.mjs';
-import { assertRefused, assertUploaded } from './lib/shapes.mjs';
-import { until } from './lib/wait.mjs';
+import { closeAfterTest, connectSocketIo4 } from './lib/clients.mjs';
+import { AwsAccount } from './lib/aws-account.mjs';
+import { downloadPhoto, makeJpeg, listAllKeys, makeFeedId, removePhoto, uploadPhoto } from './lib/photos.mjs';
+import { createTemporaryFolder } from './lib/server.mjs';
+import { assertRefused, assertUploaded } from './lib/assertions.mjs';
+import { waitUntil } from './lib/wait.mjs';
 
 const skip = !BACKENDS.includes('serve');
 
-/** Puts an object as somebody else with rights in the account would. */
-async function putObject(t, account, key, bytes = jpeg()) {
-  const file = join(await temporaryFolder(t), 'body');
+/** Puts an object as another identity of the account, without a grant. */
+async function putObject(t, account, key, bytes = makeJpeg()) {
+  const file = join(await createTemporaryFolder(t), 'body');
   await writeFile(file, bytes);
-  await account.aws(['s3api', 'put-object', '--bucket', account.env.S3_BUCKET, '--key', key, '--body', file, '--content-type', 'image/jpeg']);
+  await account.runAwsCli(['s3api', 'put-object', '--bucket', account.env.S3_BUCKET, '--key', key, '--body', file, '--content-type', 'image/jpeg']);
   return bytes;
 }
 
-const send = (account, body) => account.aws(['sqs', 'send-message', '--queue-url', account.env.SQS_QUEUE_URL, '--message-body', body]);
+const sendMessage = (account, body) => account.sendMessage(body);
 
-const drained = (account) => until(async () => {
-  const { visible, invisible } = await account.queued();
+const waitForEmptyQueue = (account) => waitUntil(async () => {
+  const { visible, invisible } = await account.countMessages();
   return visible + invisible === 0;
 }, 'the queue to be empty');
 
@@ -33,79 +33,79 @@ describe('serve', { skip }, () => {
   let account;
   let server;
   before(async () => {
-    account = await Account.open();
-    server = await account.serve();
+    account = await AwsAccount.open();
+    server = await account.startServer();
   });
   after(async () => {
     await server?.stop();
     await account?.close();
   });
 
-  test('trap 1: s3:TestEvent is consumed and deleted, nothing is announced', async (t) => {
-    const feed = newFeed();
-    const client = closing(t, connect4(server.url));
-    await client.ask('join', feed);
-    await send(account, JSON.stringify({ Service: 'Amazon S3', Event: 's3:TestEvent', Time: '2026-11-22T18:40:02.531Z', Bucket: account.env.S3_BUCKET, RequestId: 'x', HostId: 'y' }));
-    const grant = await upload(server.url, feed);
-    await client.inbox.find('imageUploaded', ({ key }) => key === grant.key);
-    await drained(account);
-    assert.equal(client.inbox.named('imageUploaded').length, 1);
+  test('s3:TestEvent is consumed and deleted, and nothing is announced', async (t) => {
+    const feed = makeFeedId();
+    const client = closeAfterTest(t, connectSocketIo4(server.url));
+    await client.request('join', feed);
+    await sendMessage(account, JSON.stringify({ Service: 'Amazon S3', Event: 's3:TestEvent', Time: '2026-11-22T18:40:02.531Z', Bucket: account.env.S3_BUCKET, RequestId: 'x', HostId: 'y' }));
+    const grant = await uploadPhoto(server.url, feed);
+    await client.inbox.waitFor('imageUploaded', ({ key }) => key === grant.key);
+    await waitForEmptyQueue(account);
+    assert.equal(client.inbox.dataOf('imageUploaded').length, 1);
   });
 
   for (const name of ['a b+c@dé.jpg', 'a%2Fb.jpg', 'deep/down/c.jpg', '100%.jpg', '日本.jpg', '%C3%A9.jpg', 'a&b=c?d#e.jpg']) {
-    test(`traps 2 and 3: an object called ${name} is announced, listed, downloaded and deleted under that name`, async (t) => {
-      const feed = newFeed('Größe 1');
+    test(`an object named ${name} is announced, listed, downloaded and deleted under that name`, async (t) => {
+      const feed = makeFeedId('Größe 1');
       const key = `${feed}/${name}`;
-      const client = closing(t, connect4(server.url));
-      await client.ask('join', feed);
+      const client = closeAfterTest(t, connectSocketIo4(server.url));
+      await client.request('join', feed);
       const bytes = await putObject(t, account, key);
-      const event = await client.inbox.find('imageUploaded');
+      const event = await client.inbox.waitFor('imageUploaded');
       assertUploaded(event, { feed, key }, bytes.length);
-      assert.deepEqual(await download(event.url), bytes);
+      assert.deepEqual(await downloadPhoto(event.url), bytes);
       assert.deepEqual(await listAllKeys(server.url, feed, 50), [key]);
-      await remove(server.url, feed, key);
-      assert.equal((await client.inbox.find('imageRemoved')).key, key);
+      await removePhoto(server.url, feed, key);
+      assert.equal((await client.inbox.waitFor('imageRemoved')).key, key);
     });
   }
 
-  test('keys that are no photo of a feed are neither announced nor listed', async (t) => {
-    const feed = newFeed();
-    const client = closing(t, connect4(server.url));
-    await client.ask('join', feed);
+  test('objects whose key is not that of a photo are neither announced nor listed', async (t) => {
+    const feed = makeFeedId();
+    const client = closeAfterTest(t, connectSocketIo4(server.url));
+    await client.request('join', feed);
     for (const key of ['loose.jpg', '.photoshare/kept.jpg', `${feed}/folder/`, `${feed}//empty.jpg`]) await putObject(t, account, key);
-    const { key } = await upload(server.url, feed);
-    await client.inbox.find('imageUploaded', (event) => event.key === key);
-    await drained(account);
-    await client.ask('leave', feed);
-    assert.deepEqual(client.inbox.named('imageUploaded').map((event) => event.key), [key]);
+    const { key } = await uploadPhoto(server.url, feed);
+    await client.inbox.waitFor('imageUploaded', (event) => event.key === key);
+    await waitForEmptyQueue(account);
+    await client.request('leave', feed);
+    assert.deepEqual(client.inbox.dataOf('imageUploaded').map((event) => event.key), [key]);
     assert.deepEqual(await listAllKeys(server.url, feed, 50), [key]);
   });
 
-  test('foreign names are listed in key order after the issued ones, over pages', async (t) => {
-    const feed = newFeed();
+  test('objects with foreign names are listed in key order after the issued ones, over several pages', async (t) => {
+    const feed = makeFeedId();
     const foreign = ['IMG_1.jpg', 'IMG_2.jpg', 'x/1.jpg'].map((name) => `${feed}/${name}`);
     for (const key of foreign) await putObject(t, account, key);
-    const { key } = await upload(server.url, feed);
+    const { key } = await uploadPhoto(server.url, feed);
     for (const limit of [1, 3, 50]) assert.deepEqual(await listAllKeys(server.url, feed, limit), [key, ...foreign]);
   });
 
-  test('an object that is written anew is announced anew under its key', async (t) => {
-    const feed = newFeed();
-    const client = closing(t, connect4(server.url));
-    await client.ask('join', feed);
+  test('an object that is overwritten is announced again under its key', async (t) => {
+    const feed = makeFeedId();
+    const client = closeAfterTest(t, connectSocketIo4(server.url));
+    await client.request('join', feed);
     for (const size of [64, 640]) {
-      const bytes = await putObject(t, account, `${feed}/IMG_1.jpg`, jpeg({ width: size, height: size }));
-      const event = await client.inbox.find('imageUploaded', (told) => told.size === bytes.length);
-      assert.deepEqual(await download(event.url), bytes);
+      const bytes = await putObject(t, account, `${feed}/IMG_1.jpg`, makeJpeg({ width: size, height: size }));
+      const event = await client.inbox.waitFor('imageUploaded', (candidate) => candidate.size === bytes.length);
+      assert.deepEqual(await downloadPhoto(event.url), bytes);
     }
-    assert.equal(client.inbox.named('imageUploaded').length, 2);
+    assert.equal(client.inbox.dataOf('imageUploaded').length, 2);
   });
 
-  test('there is no page unless DEMO_PAGE says so', async () => {
+  test('the demo page is served only with DEMO_PAGE', async () => {
     await assertRefused(await fetch(server.url), 'not-found', 404);
   });
 
-  test('the user\'s key may do no more than the server needs', async () => {
+  test('the access key of the IAM user permits no more than the server needs', async () => {
     const { S3_BUCKET, SQS_QUEUE_URL } = account.env;
     for (const forbidden of [
       ['sqs', 'send-message', '--queue-url', SQS_QUEUE_URL, '--message-body', 'x'],
@@ -114,76 +114,76 @@ describe('serve', { skip }, () => {
       ['s3api', 'list-buckets'],
       ['iam', 'list-users'],
     ]) {
-      await assert.rejects(account.aws(forbidden, account.key), /AccessDenied|not authorized/i, forbidden.join(' '));
+      await assert.rejects(account.runAwsCli(forbidden, account.key), /AccessDenied|not authorized/i, forbidden.join(' '));
     }
   });
 
-  // Last of these: its message stays.
-  test('a message that is no event is kept for the dead-letter queue and holds up nobody', async (t) => {
-    await drained(account);
-    await send(account, 'garbage');
-    const feed = newFeed();
-    const client = closing(t, connect4(server.url));
-    await client.ask('join', feed);
-    const { key } = await upload(server.url, feed);
-    assert.equal((await client.inbox.find('imageUploaded')).key, key);
-    await until(async () => {
-      const [queue, dead] = [await account.queued(), await account.queued(account.deadLetterQueueUrl)];
+  // The last test of this group: its message stays in the queue.
+  test('a message that is not an event is kept for the dead-letter queue and delays no photo', async (t) => {
+    await waitForEmptyQueue(account);
+    await sendMessage(account, 'garbage');
+    const feed = makeFeedId();
+    const client = closeAfterTest(t, connectSocketIo4(server.url));
+    await client.request('join', feed);
+    const { key } = await uploadPhoto(server.url, feed);
+    assert.equal((await client.inbox.waitFor('imageUploaded')).key, key);
+    await waitUntil(async () => {
+      const [queue, dead] = [await account.countMessages(), await account.countMessages(account.deadLetterQueueUrl)];
       return queue.visible + queue.invisible + dead.visible === 1;
-    }, 'one message to be left');
-    assert.doesNotMatch(server.log, /garbage/, 'its body is not logged');
+    }, 'exactly one message to remain');
+    assert.doesNotMatch(server.log, /garbage/, 'the body of the message is not logged');
   });
 });
 
-describe('serve, whatever way events take', { skip }, () => {
+describe('serve, by delivery', { skip }, () => {
   let account;
   let server;
   before(async () => {
-    account = await Account.open();
-    server = await account.serve();
+    account = await AwsAccount.open();
+    server = await account.startServer();
   });
   after(async () => {
     await server?.stop();
     await account?.close();
   });
 
-  const ways = [
+  const deliveries = [
     { Delivery: 'topic', RawMessageDelivery: 'true' },
     { Delivery: 'topic', RawMessageDelivery: 'false' },
     { Delivery: 'eventbridge' },
     { Delivery: 'direct' },
   ];
-  for (const way of ways) {
-    test(`trap 11: ${Object.values(way)}: a photo is announced and removed, each once`, async (t) => {
-      await account.deliver(way);
-      const feed = newFeed('by way');
-      const client = closing(t, connect4(server.url));
-      await client.ask('join', feed);
-      const grant = await upload(server.url, feed);
-      assert.equal((await client.inbox.find('imageUploaded')).key, grant.key);
-      await remove(server.url, feed, grant.key);
-      assert.equal((await client.inbox.find('imageRemoved')).key, grant.key);
-      await drained(account);
-      assert.equal(client.inbox.told.filter(({ name }) => name.startsWith('image')).length, 2);
+  for (const delivery of deliveries) {
+    test(`Delivery=${Object.values(delivery)}: a photo is announced and removed, each once`, async (t) => {
+      await account.deliver(delivery);
+      const feed = makeFeedId('by delivery');
+      const client = closeAfterTest(t, connectSocketIo4(server.url));
+      await client.request('join', feed);
+      const grant = await uploadPhoto(server.url, feed);
+      assert.equal((await client.inbox.waitFor('imageUploaded')).key, grant.key);
+      await removePhoto(server.url, feed, grant.key);
+      assert.equal((await client.inbox.waitFor('imageRemoved')).key, grant.key);
+      await waitForEmptyQueue(account);
+      assert.equal(client.inbox.events.filter(({ name }) => name.startsWith('image')).length, 2);
     });
   }
 });
 
 describe('serve with a prefix', { skip }, () => {
-  test('S3_KEY_PREFIX stands before every key, and what lies beside it is not seen', async (t) => {
-    const account = await Account.open();
-    const server = await account.serve({ env: { S3_KEY_PREFIX: 'app/' }, cleanUp: () => account.close() });
+  test('with S3_KEY_PREFIX every key has the prefix, and objects outside of it are ignored', async (t) => {
+    const account = await AwsAccount.open();
+    const server = await account.startServer({ env: { S3_KEY_PREFIX: 'app/' }, cleanUp: () => account.close() });
     t.after(() => server.stop());
-    const feed = newFeed();
-    const client = closing(t, connect4(server.url));
-    await client.ask('join', feed);
+    const feed = makeFeedId();
+    const client = closeAfterTest(t, connectSocketIo4(server.url));
+    await client.request('join', feed);
     await putObject(t, account, `${feed}/outside.jpg`);
-    const { key } = await upload(server.url, feed);
+    const { key } = await uploadPhoto(server.url, feed);
     assert.ok(key.startsWith(`app/${feed}/`), key);
-    assert.equal((await client.inbox.find('imageUploaded')).key, key);
-    await drained(account);
-    await client.ask('leave', feed);
-    assert.equal(client.inbox.named('imageUploaded').length, 1);
+    assert.equal((await client.inbox.waitFor('imageUploaded')).key, key);
+    await waitForEmptyQueue(account);
+    await client.request('leave', feed);
+    assert.equal(client.inbox.dataOf('imageUploaded').length, 1);
     assert.deepEqual(await listAllKeys(server.url, feed, 50), [key]);
   });
 });
@@ -191,20 +191,20 @@ describe('serve with a prefix', { skip }, () => {
 describe('serve stops', { skip }, () => {
   let account;
   before(async () => {
-    account = await Account.open();
+    account = await AwsAccount.open();
   });
   after(() => account?.close());
 
-  test('in the middle of a batch: nothing stays invisible, and the next start finishes the rest', async () => {
-    const feed = newFeed();
-    const server = await account.serve();
-    const uploads = await Promise.all(Array.from({ length: 40 }, () => upload(server.url, feed)));
+  test('in the middle of a batch: no message stays invisible, and the next process handles the rest', async () => {
+    const feed = makeFeedId();
+    const server = await account.startServer();
+    const uploads = await Promise.all(Array.from({ length: 40 }, () => uploadPhoto(server.url, feed)));
     await server.stop();
-    assert.equal((await account.queued()).invisible, 0);
+    assert.equal((await account.countMessages()).invisible, 0);
 
-    const next = await account.serve();
+    const next = await account.startServer();
     try {
-      await drained(account);
+      await waitForEmptyQueue(account);
       assert.deepEqual((await listAllKeys(next.url, feed, 200)).toSorted(), uploads.map(({ key }) => key).toSorted());
     } finally {
       await next.stop();

@@ -1,4 +1,4 @@
-// The real Uppy with its S3 plugin, in a real browser, against the Companion-shaped endpoints.
+// Uppy with its S3 plugin, in a real browser, against the Companion-compatible endpoints.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -6,17 +6,17 @@ import { createServer } from 'node:http';
 import { after, before, test } from 'node:test';
 import { build } from 'esbuild';
 import { chromium } from 'playwright-core';
-import { onEachBackend } from './lib/backends.mjs';
-import { closing, connect4 } from './lib/clients.mjs';
-import { download, jpeg, listPhotos, newFeed } from './lib/photos.mjs';
-import { DEADLINE_MS, until } from './lib/wait.mjs';
+import { describeOnEachBackend } from './lib/backends.mjs';
+import { closeAfterTest, connectSocketIo4 } from './lib/clients.mjs';
+import { downloadPhoto, makeJpeg, listPhotos, makeFeedId } from './lib/photos.mjs';
+import { DEADLINE_MS, waitUntil } from './lib/wait.mjs';
 
 const CHROMIUM_ARGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
   '--disable-background-networking', '--disable-component-update', '--disable-sync'];
-const PART = 5 * 1024 * 1024;
+const PART_BYTES = 5 * 1024 * 1024;
 
-/** A page of another origin, with Uppy and nothing else. */
-async function startPage() {
+/** Serves a page with nothing but Uppy, from an origin of its own. */
+async function serveUppyPage() {
   const { outputFiles: [script] } = await build({
     stdin: {
       contents: `import Uppy from "@uppy/core"; import AwsS3 from "@uppy/aws-s3"; import GoldenRetriever from "@uppy/golden-retriever";
@@ -34,11 +34,11 @@ async function startPage() {
   return page;
 }
 
-onEachBackend('Uppy', (backend) => {
+describeOnEachBackend('Uppy', (backend) => {
   let site;
   let browser;
   before(async () => {
-    site = await startPage();
+    site = await serveUppyPage();
     browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: CHROMIUM_ARGS });
   });
   after(async () => {
@@ -46,8 +46,8 @@ onEachBackend('Uppy', (backend) => {
     site?.close();
   });
 
-  /** A page with an Uppy for `feed`; its requests are kept. */
-  async function visit(t, feed) {
+  /** Opens the page with an Uppy for `feed`, and records its requests. */
+  async function openPage(t, feed) {
     const context = await browser.newContext();
     t.after(() => context.close());
     const page = await context.newPage();
@@ -55,12 +55,12 @@ onEachBackend('Uppy', (backend) => {
     const requests = [];
     page.on('request', (request) => requests.push(`${request.method()} ${new URL(request.url()).pathname}`));
     await page.goto(`http://127.0.0.1:${site.address().port}/`);
-    await start(page, feed);
+    await startUppy(page, feed);
     return { page, requests };
   }
 
-  /** An Uppy that remembers its files in the browser: a page that is loaded again has another, which finds them. */
-  const start = (page, feed) => page.evaluate((companionEndpoint) => {
+  /** Starts an Uppy that stores its files in the browser, so that a new one finds them after a reload. */
+  const startUppy = (page, feed) => page.evaluate((companionEndpoint) => {
     globalThis.uppy = new Uppy().use(AwsS3, {
       companionEndpoint,
       shouldUseMultipart: (file) => file.size > 5 * 1024 * 1024,
@@ -69,12 +69,12 @@ onEachBackend('Uppy', (backend) => {
     globalThis.restored = new Promise((resolve) => { uppy.on('restored', resolve); });
     globalThis.completed = new Promise((resolve) => { uppy.on('complete', resolve); });
     uppy.use(GoldenRetriever, { indexedDB: { maxFileSize: 100 * 1024 * 1024 } });
-    globalThis.told = { parts: 0, errors: [] };
-    uppy.on('s3-multipart:part-uploaded', () => { told.parts += 1; });
-    uppy.on('upload-error', (file, error) => told.errors.push(error.message));
+    globalThis.progress = { parts: 0, errors: [] };
+    uppy.on('s3-multipart:part-uploaded', () => { progress.parts += 1; });
+    uppy.on('upload-error', (file, error) => progress.errors.push(error.message));
   }, `${backend.url}/v1/feeds/${encodeURIComponent(feed)}`);
 
-  /** Whether the browser keeps the file of that size, and which upload in parts it is in. */
+  /** Whether the browser has stored the file of that size and the id of its multipart upload. */
   const isKept = (page, size) => page.evaluate(async (size) => {
     const done = (request) => new Promise((resolve, reject) => {
       Object.assign(request, { onsuccess: () => resolve(request.result), onerror: () => reject(request.error) });
@@ -88,36 +88,36 @@ onEachBackend('Uppy', (backend) => {
     return records.some(({ data }) => data?.size === size) && JSON.stringify(records).includes('uploadId');
   }, size);
 
-  /** Adds a JPEG of `size` bytes: a real head, and a tail of one byte over and over. */
-  const add = (page, size) => page.evaluate(async ([head, size]) => {
+  /** Adds a JPEG of `size` bytes: a valid image, then padding. */
+  const addFile = (page, size) => page.evaluate(async ([head, size]) => {
     const bytes = new Uint8Array(size).fill(7);
     bytes.set(Uint8Array.from(atob(head), (c) => c.charCodeAt(0)));
     uppy.addFile({ name: 'IMG_1.JPG', type: 'image/jpeg', data: new Blob([bytes], { type: 'image/jpeg' }), meta: { caption: 'By Uppy 🌻' } });
-  }, [jpeg({ width: 40, height: 30 }).toString('base64'), size]);
+  }, [makeJpeg({ width: 40, height: 30 }).toString('base64'), size]);
 
-  async function joined(t, feed) {
-    const client = closing(t, connect4(backend.url));
-    await client.ask('join', feed);
+  async function joinFeed(t, feed) {
+    const client = closeAfterTest(t, connectSocketIo4(backend.url));
+    await client.request('join', feed);
     return client;
   }
 
   async function assertArrived(client, feed, size) {
-    const event = await client.inbox.find('imageUploaded');
+    const event = await client.inbox.waitFor('imageUploaded');
     assert.equal(event.size, size);
     assert.deepEqual([event.width, event.height, event.filename, event.caption], [40, 30, 'IMG_1.JPG', 'By Uppy 🌻']);
-    assert.equal((await download(event.url)).length, size);
+    assert.equal((await downloadPhoto(event.url)).length, size);
     assert.deepEqual((await listPhotos(backend.url, feed)).photos.map(({ key }) => key), [event.key]);
     return event;
   }
 
   test('sends a small photo by POST', async (t) => {
-    const feed = newFeed('Größe 1');
-    const client = await joined(t, feed);
-    const { page, requests } = await visit(t, feed);
-    await add(page, 50_000);
+    const feed = makeFeedId('Größe 1');
+    const client = await joinFeed(t, feed);
+    const { page, requests } = await openPage(t, feed);
+    await addFile(page, 50_000);
     const { successful, failed } = await page.evaluate(async () => {
       const result = await uppy.upload();
-      return { successful: result.successful.map(({ response }) => response), failed: result.failed.length, errors: told.errors };
+      return { successful: result.successful.map(({ response }) => response), failed: result.failed.length, errors: progress.errors };
     });
     assert.equal(failed, 0);
     const event = await assertArrived(client, feed, 50_000);
@@ -126,26 +126,26 @@ onEachBackend('Uppy', (backend) => {
   });
 
   test('sends 30 MB in parts', async (t) => {
-    const feed = newFeed();
-    const client = await joined(t, feed);
-    const { page, requests } = await visit(t, feed);
+    const feed = makeFeedId();
+    const client = await joinFeed(t, feed);
+    const { page, requests } = await openPage(t, feed);
     const size = 30_000_000;
-    await add(page, size);
-    const told = await page.evaluate(async () => ({ failed: (await uppy.upload()).failed.length, ...globalThis.told }));
-    assert.deepEqual(told, { failed: 0, parts: Math.ceil(size / PART), errors: [] });
+    await addFile(page, size);
+    const result = await page.evaluate(async () => ({ failed: (await uppy.upload()).failed.length, ...globalThis.progress }));
+    assert.deepEqual(result, { failed: 0, parts: Math.ceil(size / PART_BYTES), errors: [] });
     const event = await assertArrived(client, feed, size);
     assert.match(event.eTag, /-6$/);
     assert.ok(requests.some((request) => request.endsWith('/complete')));
   });
 
-  test('goes on after a pause with the parts that are missing', async (t) => {
-    const feed = newFeed();
-    const client = await joined(t, feed);
-    const { page, requests } = await visit(t, feed);
+  test('uploads only the missing parts after a pause', async (t) => {
+    const feed = makeFeedId();
+    const client = await joinFeed(t, feed);
+    const { page, requests } = await openPage(t, feed);
     const size = 30_000_000;
-    await add(page, size);
+    await addFile(page, size);
     await page.evaluate(() => new Promise((resolve) => {
-      uppy.on('s3-multipart:part-uploaded', () => { if (told.parts === 2) { uppy.pauseAll(); resolve(); } });
+      uppy.on('s3-multipart:part-uploaded', () => { if (progress.parts === 2) { uppy.pauseAll(); resolve(); } });
       globalThis.uploading = uppy.upload();
     }));
     const before = requests.length;
@@ -156,46 +156,46 @@ onEachBackend('Uppy', (backend) => {
     assert.equal(failed, 0);
     await assertArrived(client, feed, size);
     const listed = requests.slice(before).find((request) => /^GET .*\/multipart\/[^/]+$/.test(request));
-    assert.ok(listed, 'it asks for the parts that are there');
+    assert.ok(listed, 'it lists the uploaded parts');
     const parts = requests.filter((request) => /^GET .*\/multipart\/[^/]+\/\d+$/.test(request)).length;
-    assert.ok(parts <= Math.ceil(size / PART) + 1, `${parts} parts were signed`);
+    assert.ok(parts <= Math.ceil(size / PART_BYTES) + 1, `${parts} parts were signed`);
   });
 
-  test('goes on after the page was loaded again with the parts that are missing', async (t) => {
-    const feed = newFeed();
-    const client = await joined(t, feed);
-    const { page, requests } = await visit(t, feed);
+  test('uploads only the missing parts after the page was reloaded', async (t) => {
+    const feed = makeFeedId();
+    const client = await joinFeed(t, feed);
+    const { page, requests } = await openPage(t, feed);
     const size = 30_000_000;
-    await add(page, size);
+    await addFile(page, size);
     await page.evaluate(() => new Promise((resolve) => {
-      uppy.on('s3-multipart:part-uploaded', () => { if (told.parts === 2) { uppy.pauseAll(); resolve(); } });
+      uppy.on('s3-multipart:part-uploaded', () => { if (progress.parts === 2) { uppy.pauseAll(); resolve(); } });
       uppy.upload().catch(() => {});
     }));
-    await until(() => isKept(page, size), 'the browser to keep the file');
+    await waitUntil(() => isKept(page, size), 'the browser to store the file');
     await page.reload();
-    await start(page, feed);
+    await startUppy(page, feed);
     const { failed, errors } = await page.evaluate(async () => {
       await restored;
       uppy.emit('restore-confirmed');
-      return { failed: (await completed).failed.length, errors: told.errors };
+      return { failed: (await completed).failed.length, errors: progress.errors };
     });
     assert.deepEqual({ failed, errors }, { failed: 0, errors: [] });
     await assertArrived(client, feed, size);
-    assert.equal(requests.filter((request) => /^POST .*\/multipart$/.test(request)).length, 1, 'it is the same upload');
-    assert.ok(requests.some((request) => /^GET .*\/multipart\/[^/]+$/.test(request)), 'it asks for the parts that are there');
+    assert.equal(requests.filter((request) => /^POST .*\/multipart$/.test(request)).length, 1, 'it continues the same upload');
+    assert.ok(requests.some((request) => /^GET .*\/multipart\/[^/]+$/.test(request)), 'it lists the uploaded parts');
     const parts = requests.filter((request) => /^GET .*\/multipart\/[^/]+\/\d+$/.test(request)).length;
-    assert.ok(parts <= Math.ceil(size / PART) + 1, `${parts} parts were signed`);
+    assert.ok(parts <= Math.ceil(size / PART_BYTES) + 1, `${parts} parts were signed`);
   });
 
-  test('takes back what it is told to cancel', async (t) => {
-    const feed = newFeed();
-    const { page, requests } = await visit(t, feed);
-    await add(page, 30_000_000);
+  test('aborts a cancelled upload', async (t) => {
+    const feed = makeFeedId();
+    const { page, requests } = await openPage(t, feed);
+    await addFile(page, 30_000_000);
     await page.evaluate(() => new Promise((resolve) => {
       uppy.on('s3-multipart:part-uploaded', () => { uppy.cancelAll(); resolve(); });
       uppy.upload().catch(() => {});
     }));
-    await until(() => requests.some((request) => /^DELETE .*\/multipart\//.test(request)), 'the abort');
+    await waitUntil(() => requests.some((request) => /^DELETE .*\/multipart\//.test(request)), 'the abort');
     assert.deepEqual((await listPhotos(backend.url, feed)).photos, []);
   });
 }, { parameters: { AllowedOrigins: '*' }, env: { ALLOWED_ORIGINS: '*' } });

@@ -1,4 +1,4 @@
-"""One emulator for the run, wiped before each test."""
+"""Fixtures: one emulator for the whole run, reset before each test."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def emulator(tmp_path_factory):
 @pytest.fixture
 def cloud(emulator) -> Cloud:
     account = Cloud(emulator)
-    account.wipe()
+    account.reset()
     return account
 
 
 @pytest.fixture
 def photos(cloud) -> Cloud:
-    """The account with the README's own stack in it."""
+    """The account with the stack that the README deploys."""
     cloud.run("deploy")
     return cloud

@@ -1,4 +1,4 @@
-"""The templates as data: short-form tags (`!Ref`, `!Sub` ...) become their long form."""
+"""Loads the templates as data: short-form tags (`!Ref`, `!Sub`, …) become their long form."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAMES = ("photos", "access", "topic", "key")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's tags."""
+    """A SafeLoader for the tags of CloudFormation."""
 
 
 def _long_form(loader: _Loader, tag: str, node: yaml.Node):
@@ -44,7 +44,7 @@ def of_type(template: dict, kind: str) -> dict[str, dict]:
 
 
 def walk(value) -> Iterator[object]:
-    """Every node of a tree, itself first."""
+    """Every node of a tree, the root first."""
     yield value
     children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     for child in children:
@@ -67,15 +67,15 @@ def references(value) -> set[str]:
     return found
 
 
-def unfold(value):
-    """What a list may hold: the members of its `If`s, both ways, without NoValue."""
+def expand_conditions(value):
+    """The members of a list, with both branches of each `Fn::If` and without NoValue."""
     for item in value:
         branches = item["Fn::If"][1:] if isinstance(item, dict) and "Fn::If" in item else [item]
         yield from (b for b in branches if b != {"Ref": "AWS::NoValue"})
 
 
 def statements(resource: dict) -> list[dict]:
-    return list(unfold(resource["Properties"]["PolicyDocument"]["Statement"]))
+    return list(expand_conditions(resource["Properties"]["PolicyDocument"]["Statement"]))
 
 
 def as_list(value) -> list:

@@ -1,4 +1,4 @@
-"""access.yaml under the access key that the README makes: what the server calls passes, nothing else does."""
+"""access.yaml, with the access key that the README creates: every call of the server is allowed, no other is."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import requests
 from botocore.exceptions import ClientError
 
 
-class Server:
-    """The identity that the server runs under."""
+class ServerIdentity:
+    """The IAM identity of the server, with its clients."""
 
     def __init__(self, cloud, **parameters: str) -> None:
         cloud.run("access", **parameters)
@@ -23,11 +23,11 @@ class Server:
 
 
 @pytest.fixture
-def server(photos) -> Server:
-    return Server(photos)
+def server(photos) -> ServerIdentity:
+    return ServerIdentity(photos)
 
 
-def refused(call, **arguments) -> None:
+def assert_denied(call, **arguments) -> None:
     with pytest.raises(ClientError) as caught:
         call(**arguments)
     error = caught.value.response
@@ -40,7 +40,7 @@ def test_no_secret_is_in_the_stack(server):
     assert server.key["SecretAccessKey"] not in json.dumps(outputs)
 
 
-def test_an_upload_is_signed_stored_seen_and_removed(server):
+def test_the_server_signs_reads_lists_copies_and_deletes_objects(server):
     s3, where = server.s3, {"Bucket": server.bucket, "Key": "summer/1.jpg"}
     put = s3.generate_presigned_url("put_object", Params=where | {"ContentType": "image/jpeg"})
     assert requests.put(put, b"photo", headers={"Content-Type": "image/jpeg"}, timeout=10).ok
@@ -53,11 +53,11 @@ def test_an_upload_is_signed_stored_seen_and_removed(server):
     assert [o["Key"] for o in listed["Contents"]] == ["summer/1.jpg", "summer/2.jpg"]
     s3.copy_object(Bucket=server.bucket, Key=".photoshare/quarantine/1.jpg", CopySource=where)
     s3.delete_object(**where)
-    with pytest.raises(ClientError, match="404"):  # 403 without s3:ListBucket
+    with pytest.raises(ClientError, match="404"):  # It would be 403 without s3:ListBucket.
         s3.head_object(**where)
 
 
-def test_multipart_uploads(server):
+def test_the_server_completes_and_aborts_multipart_uploads(server):
     s3, where = server.s3, {"Bucket": server.bucket, "Key": "summer/1.jpg"}
     for finish in (True, False):
         upload = where | {"UploadId": s3.create_multipart_upload(**where)["UploadId"]}
@@ -71,7 +71,7 @@ def test_multipart_uploads(server):
     assert s3.head_object(**where)["ContentLength"] == 5
 
 
-def test_events_are_consumed(server):
+def test_the_server_receives_extends_and_deletes_messages(server):
     server.cloud.put("summer/1.jpg")
     queue = {"QueueUrl": server.queue}
     (message,) = server.sqs.receive_message(**queue, WaitTimeSeconds=5)["Messages"]
@@ -83,7 +83,7 @@ def test_events_are_consumed(server):
     assert server.sqs.delete_message_batch(**queue, Entries=entries)["Successful"]
 
 
-DOCTOR = [
+DOCTOR_CALLS = [
     ("s3", "get_bucket_cors"),
     ("s3", "get_bucket_location"),
     ("s3", "get_bucket_notification_configuration"),
@@ -92,8 +92,8 @@ DOCTOR = [
 ]
 
 
-def ask(server, method) -> str:
-    """"allowed", or the refusal; a setting that the emulator does not keep is allowed, too."""
+def call_result(server, method) -> str:
+    """`allowed`, or the error code of the denial. An error about a setting that does not exist counts as allowed."""
     try:
         getattr(server.s3, method)(Bucket=server.bucket)
     except ClientError as error:
@@ -102,19 +102,19 @@ def ask(server, method) -> str:
     return "allowed"
 
 
-@pytest.mark.parametrize(("allowed", "answer"), [("true", "allowed"), ("false", "AccessDenied")])
-def test_doctor_reads_settings_if_it_may(photos, allowed, answer):
-    server = Server(photos, AllowDoctor=allowed, AllowRedrive="false")
-    assert {method: ask(server, method) for _, method in DOCTOR} == {method: answer for _, method in DOCTOR}
+@pytest.mark.parametrize(("allowed", "expected"), [("true", "allowed"), ("false", "AccessDenied")])
+def test_allow_doctor_permits_reading_the_settings(photos, allowed, expected):
+    server = ServerIdentity(photos, AllowDoctor=allowed, AllowRedrive="false")
+    assert {method: call_result(server, method) for _, method in DOCTOR_CALLS} == {method: expected for _, method in DOCTOR_CALLS}
     for url, arn in ((server.queue, server.queue_arn), (server.dead, server.dead_arn)):
         if allowed == "true":
-            said = server.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
-            assert said["Attributes"]["QueueArn"] == arn
+            response = server.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+            assert response["Attributes"]["QueueArn"] == arn
         else:
-            refused(server.sqs.get_queue_attributes, QueueUrl=url, AttributeNames=["All"])
+            assert_denied(server.sqs.get_queue_attributes, QueueUrl=url, AttributeNames=["All"])
 
 
-def test_redrive_moves_dead_letters_if_it_may(server):
+def test_allow_redrive_permits_moving_dead_letters(server):
     server.cloud.client("sqs").send_message(QueueUrl=server.dead, MessageBody="poison")
     (message,) = server.sqs.receive_message(QueueUrl=server.dead, WaitTimeSeconds=5)["Messages"]
     server.sqs.send_message(QueueUrl=server.queue, MessageBody=message["Body"])
@@ -122,52 +122,52 @@ def test_redrive_moves_dead_letters_if_it_may(server):
     assert server.sqs.get_queue_url(QueueName=server.dead.rsplit("/", 1)[1])["QueueUrl"] == server.dead
 
 
-def test_redrive_is_refused_if_it_may_not(photos):
-    server = Server(photos, AllowRedrive="false")
-    refused(server.sqs.receive_message, QueueUrl=server.dead)
-    refused(server.sqs.send_message, QueueUrl=server.queue, MessageBody="{}")
+def test_without_allow_redrive_moving_dead_letters_is_denied(photos):
+    server = ServerIdentity(photos, AllowRedrive="false")
+    assert_denied(server.sqs.receive_message, QueueUrl=server.dead)
+    assert_denied(server.sqs.send_message, QueueUrl=server.queue, MessageBody="{}")
 
 
-def test_anything_else_is_refused(server):
+def test_every_other_call_is_denied(server):
     cloud = server.cloud
     cloud.client("s3").create_bucket(Bucket="stranger", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     cloud.put("summer/1.jpg", bucket="stranger")
     other = cloud.client("sqs").create_queue(QueueName="stranger")["QueueUrl"]
     cloud.put("summer/1.jpg")
     here = {"Bucket": server.bucket}
-    refused(server.s3.get_object, Bucket="stranger", Key="summer/1.jpg")
-    refused(server.s3.put_object, Bucket="stranger", Key="summer/2.jpg", Body=b"")
-    refused(server.s3.list_objects_v2, Bucket="stranger")
-    refused(server.s3.list_buckets)
-    refused(server.s3.create_bucket, Bucket="mine", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
-    refused(server.s3.delete_bucket, **here)
-    refused(server.s3.get_bucket_policy, **here)
-    refused(server.s3.put_bucket_notification_configuration, **here, NotificationConfiguration={})
-    refused(server.s3.put_bucket_cors, **here, CORSConfiguration={"CORSRules": [{"AllowedMethods": ["PUT"], "AllowedOrigins": ["*"]}]})
-    refused(server.s3.put_object_tagging, **here, Key="summer/1.jpg", Tagging={"TagSet": []})
-    refused(server.s3.list_object_versions, **here)
-    refused(server.sqs.get_queue_url, QueueName=server.queue.rsplit("/", 1)[1])
-    refused(server.sqs.purge_queue, QueueUrl=server.queue)
-    refused(server.sqs.delete_queue, QueueUrl=server.queue)
-    refused(server.sqs.set_queue_attributes, QueueUrl=server.queue, Attributes={"VisibilityTimeout": "1"})
-    refused(server.sqs.send_message, QueueUrl=server.dead, MessageBody="{}")
-    refused(server.sqs.receive_message, QueueUrl=other)
-    refused(cloud.client("iam", server.key).list_users)
-    refused(cloud.client("iam", server.key).create_access_key, UserName=server.key["UserName"])
+    assert_denied(server.s3.get_object, Bucket="stranger", Key="summer/1.jpg")
+    assert_denied(server.s3.put_object, Bucket="stranger", Key="summer/2.jpg", Body=b"")
+    assert_denied(server.s3.list_objects_v2, Bucket="stranger")
+    assert_denied(server.s3.list_buckets)
+    assert_denied(server.s3.create_bucket, Bucket="mine", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    assert_denied(server.s3.delete_bucket, **here)
+    assert_denied(server.s3.get_bucket_policy, **here)
+    assert_denied(server.s3.put_bucket_notification_configuration, **here, NotificationConfiguration={})
+    assert_denied(server.s3.put_bucket_cors, **here, CORSConfiguration={"CORSRules": [{"AllowedMethods": ["PUT"], "AllowedOrigins": ["*"]}]})
+    assert_denied(server.s3.put_object_tagging, **here, Key="summer/1.jpg", Tagging={"TagSet": []})
+    assert_denied(server.s3.list_object_versions, **here)
+    assert_denied(server.sqs.get_queue_url, QueueName=server.queue.rsplit("/", 1)[1])
+    assert_denied(server.sqs.purge_queue, QueueUrl=server.queue)
+    assert_denied(server.sqs.delete_queue, QueueUrl=server.queue)
+    assert_denied(server.sqs.set_queue_attributes, QueueUrl=server.queue, Attributes={"VisibilityTimeout": "1"})
+    assert_denied(server.sqs.send_message, QueueUrl=server.dead, MessageBody="{}")
+    assert_denied(server.sqs.receive_message, QueueUrl=other)
+    assert_denied(cloud.client("iam", server.key).list_users)
+    assert_denied(cloud.client("iam", server.key).create_access_key, UserName=server.key["UserName"])
 
 
-def test_only_keys_below_the_prefix_are_touched(cloud):
+def test_keys_outside_the_prefix_are_denied(cloud):
     cloud.run("deploy", KeyPrefix="prod/")
-    server = Server(cloud, KeyPrefix="prod/")
+    server = ServerIdentity(cloud, KeyPrefix="prod/")
     server.s3.put_object(Bucket=server.bucket, Key="prod/summer/1.jpg", Body=b"photo")
     cloud.put("summer/1.jpg")
     outside = {"Bucket": server.bucket, "Key": "summer/1.jpg"}
-    refused(server.s3.get_object, **outside)
-    refused(server.s3.put_object, **outside, Body=b"")
-    refused(server.s3.delete_object, **outside)
+    assert_denied(server.s3.get_object, **outside)
+    assert_denied(server.s3.put_object, **outside, Body=b"")
+    assert_denied(server.s3.delete_object, **outside)
 
 
-def test_a_role_in_place_of_the_user(photos):
+def test_a_role_can_replace_the_user(photos):
     photos.run("access", CreateUser="false", RoleService="ecs-tasks.amazonaws.com")
     out = photos.outputs("photoshare-access")
     assert set(out) == {"PolicyArn", "RoleArn"}

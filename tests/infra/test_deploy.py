@@ -1,4 +1,4 @@
-"""photos.yaml, deployed by the README's lines: events flow, and what may not happen does not."""
+"""photos.yaml, deployed by the commands of the README: events arrive, and what must be refused is refused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import requests
 from botocore.exceptions import ClientError
 
-FAMILIES = {"s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:LifecycleExpiration:*"}
+EVENT_TYPES = {"s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:LifecycleExpiration:*"}
 
 
 def attributes(cloud, output="QueueUrl"):
@@ -21,7 +21,7 @@ def resources(cloud):
     return {r["LogicalResourceId"] for r in found["StackResources"]}
 
 
-def test_the_settings_name_what_was_made(photos):
+def test_the_printed_settings_name_the_created_resources(photos):
     settings = dict(line.split("=", 1) for line in photos.run("settings").splitlines())
     assert settings == {
         "S3_BUCKET": "photoshare-000000000000-eu-west-1",
@@ -33,7 +33,7 @@ def test_the_settings_name_what_was_made(photos):
     assert attributes(photos, "DeadLetterQueueUrl")["QueueArn"] == photos.outputs()["DeadLetterQueueArn"]
 
 
-def test_stored_and_removed_photos_reach_the_queue(photos):
+def test_events_of_stored_and_removed_photos_reach_the_queue(photos):
     s3, bucket = photos.client("s3"), photos.outputs()["BucketName"]
     first = next(photos.messages())
     assert (first["Event"], first["Bucket"]) == ("s3:TestEvent", bucket)
@@ -51,50 +51,50 @@ def test_stored_and_removed_photos_reach_the_queue(photos):
     assert record["eventName"] == "ObjectRemoved:Delete"
 
 
-def test_all_three_families_are_asked_for(photos):
+def test_the_notification_has_all_three_event_types(photos):
     found = photos.client("s3").get_bucket_notification_configuration(Bucket=photos.outputs()["BucketName"])
-    assert {event for c in found["QueueConfigurations"] for event in c["Events"]} == FAMILIES
+    assert {event for c in found["QueueConfigurations"] for event in c["Events"]} == EVENT_TYPES
 
 
-def test_only_keys_below_the_prefix_are_told(cloud):
+def test_only_keys_below_the_prefix_send_events(cloud):
     cloud.run("deploy", KeyPrefix="prod/photos/")
     for key in ("summer/1.jpg", "prod/summer/2.jpg", "prod/photos/summer/3.jpg"):
         cloud.put(key)
     bucket = cloud.outputs()["BucketName"]
     cloud.client("s3").delete_object(Bucket=bucket, Key="summer/1.jpg")
     cloud.client("s3").delete_object(Bucket=bucket, Key="prod/photos/summer/3.jpg")
-    told = cloud.told_until("prod/photos/summer/3.jpg", "ObjectRemoved")
-    assert {key for _, key in told} == {"prod/photos/summer/3.jpg"}
+    records = cloud.records_until("prod/photos/summer/3.jpg", "ObjectRemoved")
+    assert {key for _, key in records} == {"prod/photos/summer/3.jpg"}
 
 
-def test_a_chosen_name_is_taken(cloud):
+def test_the_bucket_gets_the_given_name(cloud):
     cloud.run("deploy", BucketName="my-own-photos")
     assert cloud.outputs()["BucketName"] == "my-own-photos"
     cloud.put("summer/1.jpg")
-    assert cloud.told_until("summer/1.jpg")
+    assert cloud.records_until("summer/1.jpg")
 
 
-def test_a_bad_prefix_or_name_is_refused(cloud):
+def test_an_invalid_prefix_or_name_is_refused(cloud):
     for parameter, value in (("KeyPrefix", "prod"), ("KeyPrefix", "/prod/"), ("KeyPrefix", "../"), ("BucketName", "My.Bucket")):
         cloud.run("deploy", check=False, **{parameter: value})
-        assert parameter in cloud.complaint, (parameter, value, cloud.complaint)
+        assert parameter in cloud.stderr, (parameter, value, cloud.stderr)
 
 
 def test_no_other_bucket_can_send_to_the_queue(photos):
-    """SourceArn and SourceAccount at work: S3 asks the queue's policy before it takes a notification."""
+    """S3 checks the queue's policy, with its SourceArn and SourceAccount, before it accepts a notification."""
     s3 = photos.client("s3")
     s3.create_bucket(Bucket="stranger", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
-    wish = {"QueueConfigurations": [{"QueueArn": photos.outputs()["QueueArn"], "Events": ["s3:ObjectCreated:*"]}]}
+    configuration = {"QueueConfigurations": [{"QueueArn": photos.outputs()["QueueArn"], "Events": ["s3:ObjectCreated:*"]}]}
     with pytest.raises(ClientError, match="Unable to validate"):
-        s3.put_bucket_notification_configuration(Bucket="stranger", NotificationConfiguration=wish)
+        s3.put_bucket_notification_configuration(Bucket="stranger", NotificationConfiguration=configuration)
 
 
-def test_pages_of_the_origin_may_upload_and_others_may_not(photos):
+def test_cors_permits_uploads_from_the_given_origin_only(photos):
     url = f"{photos.url}/{photos.outputs()['BucketName']}/summer/1.jpg"
 
     def preflight(origin):
-        wanted = "content-type,if-none-match,x-amz-meta-caption,x-amz-checksum-sha256"
-        headers = {"Origin": origin, "Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": wanted}
+        request_headers = "content-type,if-none-match,x-amz-meta-caption,x-amz-checksum-sha256"
+        headers = {"Origin": origin, "Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": request_headers}
         return requests.options(url, headers=headers, timeout=10)
 
     allowed = preflight("https://photos.example.com")
@@ -111,7 +111,7 @@ def test_without_an_origin_there_is_no_cors(cloud):
         cloud.client("s3").get_bucket_cors(Bucket=cloud.outputs()["BucketName"])
 
 
-def test_the_bucket_is_closed(photos):
+def test_the_bucket_is_not_public(photos):
     block = photos.client("s3").get_public_access_block(Bucket=photos.outputs()["BucketName"])
     assert all(block["PublicAccessBlockConfiguration"].values())
     photos.put("summer/1.jpg")
@@ -119,7 +119,7 @@ def test_the_bucket_is_closed(photos):
     assert requests.get(url, timeout=10).status_code == 403
 
 
-def test_a_message_that_nobody_can_handle_becomes_a_dead_letter(cloud):
+def test_a_message_moves_to_the_dead_letter_queue_after_the_last_receive(cloud):
     cloud.run("deploy", MaxReceiveCount="3")
     queue, dead = cloud.outputs()["QueueUrl"], cloud.outputs()["DeadLetterQueueUrl"]
     sqs = cloud.client("sqs")
@@ -145,17 +145,17 @@ def test_the_alarms_watch_both_queues(cloud):
     assert all(a["AlarmActions"] == [topic] == a["OKActions"] for a in alarms)
 
 
-def test_versions_are_kept_when_asked_for(cloud):
+def test_versioning_keeps_deleted_objects(cloud):
     cloud.run("deploy", Versioning="true")
     s3, bucket = cloud.client("s3"), cloud.outputs()["BucketName"]
     cloud.put("summer/1.jpg")
     s3.delete_object(Bucket=bucket, Key="summer/1.jpg")
-    told = cloud.told_until("summer/1.jpg", "ObjectRemoved")
-    assert told[-1] == ("ObjectRemoved:DeleteMarkerCreated", "summer/1.jpg")
+    records = cloud.records_until("summer/1.jpg", "ObjectRemoved")
+    assert records[-1] == ("ObjectRemoved:DeleteMarkerCreated", "summer/1.jpg")
     assert len(s3.list_object_versions(Bucket=bucket)["Versions"]) == 1
 
 
-def test_the_signature_cap_becomes_a_policy(cloud):
+def test_the_maximum_signature_age_becomes_a_bucket_policy(cloud):
     cloud.run("deploy", MaxSignatureAgeSeconds="3900")
     policy = json.loads(cloud.client("s3").get_bucket_policy(Bucket=cloud.outputs()["BucketName"])["Policy"])
     (statement,) = policy["Statement"]
@@ -163,7 +163,7 @@ def test_the_signature_cap_becomes_a_policy(cloud):
     assert statement["Condition"] == {"NumericGreaterThan": {"s3:signatureAge": "3900000"}}
 
 
-def test_an_update_changes_what_it_names_and_keeps_the_rest(photos):
+def test_an_update_changes_the_named_parameters_and_keeps_the_others(photos):
     before = attributes(photos)
     assert (before["VisibilityTimeout"], before["MaximumMessageSize"]) == ("60", "262144")
     photos.put("summer/before.jpg")
@@ -175,23 +175,23 @@ def test_an_update_changes_what_it_names_and_keeps_the_rest(photos):
     rules = photos.client("s3").get_bucket_cors(Bucket=photos.outputs()["BucketName"])["CORSRules"]
     assert rules[0]["AllowedOrigins"] == ["https://photos.example.com"]
     photos.put("summer/after.jpg")
-    told = photos.told_until("summer/after.jpg")
-    assert ("ObjectCreated:Put", "summer/before.jpg") in told, "lost by the update"
+    records = photos.records_until("summer/after.jpg")
+    assert ("ObjectCreated:Put", "summer/before.jpg") in records, "an event was lost by the update"
 
 
-def test_a_change_set_says_what_would_change_and_does_it(photos):
-    said = photos.run("change-set")
-    assert ["Modify", "PhotoBucket"] in [line.split()[:2] for line in said.splitlines()]
+def test_a_change_set_lists_the_changes_and_applies_them(photos):
+    output = photos.run("change-set")
+    assert ["Modify", "PhotoBucket"] in [line.split()[:2] for line in output.splitlines()]
     (stack,) = photos.client("cloudformation").describe_stacks(StackName="photoshare")["Stacks"]
     assert stack["StackStatus"] == "UPDATE_COMPLETE"
     assert {"ParameterKey": "PhotoExpirationDays", "ParameterValue": "365"} in stack["Parameters"]
     photos.put("summer/1.jpg")
-    assert photos.told_until("summer/1.jpg")
+    assert photos.records_until("summer/1.jpg")
 
 
-def test_the_way_back_to_what_was_deployed_changes_no_parameter(photos):
-    """That it overwrites what was changed by hand only AWS shows: the emulator compares templates. With any
-    parameter not kept as it was, it would find something to do."""
+def test_reverting_drift_changes_no_parameter(photos):
+    """The emulator compares templates, so it can't show that manual changes are overwritten. It does show that
+    all parameters keep their values: otherwise the change set would not be empty."""
     photos.run("update")
     photos.run("drift", check=False)
     change_sets = photos.client("cloudformation").list_change_sets(StackName="photoshare")["Summaries"]
@@ -199,7 +199,7 @@ def test_the_way_back_to_what_was_deployed_changes_no_parameter(photos):
     assert "contain changes" in change_set["StatusReason"]
 
 
-def test_a_deleted_stack_leaves_photos_and_messages(photos):
+def test_deleting_the_stack_keeps_photos_and_messages(photos):
     out = photos.outputs()
     photos.put("summer/1.jpg")
     photos.run("delete")
@@ -208,23 +208,23 @@ def test_a_deleted_stack_leaves_photos_and_messages(photos):
     assert photos.client("cloudwatch").describe_alarms()["MetricAlarms"] == []
     assert photos.client("s3").get_object(Bucket=out["BucketName"], Key="summer/1.jpg")["Body"].read() == b"photo"
     photos.put("summer/2.jpg", bucket=out["BucketName"])
-    told = set()
+    keys = set()
     for message in photos.messages(out["QueueUrl"]):
-        told |= {r["s3"]["object"]["key"] for r in message.get("Records", [])}
-        if "summer/2.jpg" in told:
+        keys |= {r["s3"]["object"]["key"] for r in message.get("Records", [])}
+        if "summer/2.jpg" in keys:
             break
-    assert told == {"summer/1.jpg", "summer/2.jpg"}
+    assert keys == {"summer/1.jpg", "summer/2.jpg"}
 
 
-def test_a_first_creation_that_fails_leaves_nothing(cloud):
-    """RequireTls at work, too: the emulator's S3 speaks plain HTTP, so the queue refuses it."""
+def test_a_failed_first_creation_leaves_no_resources(cloud):
+    """The creation fails because of RequireTls: the emulator's S3 uses plain HTTP, which the queue refuses."""
     cloud.run("deploy", check=False, RequireTls="true")
-    assert "Failed to create/update the stack" in cloud.complaint
-    assert "Unable to validate the following destination configurations" in cloud.why()
+    assert "Failed to create/update the stack" in cloud.stderr
+    assert "Unable to validate the following destination configurations" in cloud.stack_failures()
     assert not cloud.client("sqs").list_queues().get("QueueUrls")
 
 
-def test_the_stack_has_what_the_template_says(photos):
+def test_the_stack_has_the_default_resources(photos):
     assert resources(photos) == {
         "PhotoBucket", "EventQueue", "DeadLetterQueue", "EventQueuePolicy", "EventsWaitAlarm", "DeadLettersAlarm",
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""cfn-lint and checkov, offline."""
+"""cfn-lint and checkov find nothing in the templates. Both run offline."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from templates import INFRA, NAMES, ROOT, load, path
 BIN = Path(sys.executable).parent
 
 
-def checkov_program() -> str:
-    """checkov's pinned botocore is not the AWS CLI's, so it lives in an environment of its own."""
+def find_checkov() -> str:
+    """The path of checkov. It pins another botocore than the AWS CLI, so it has its own virtual environment."""
     own = ROOT / ".venv-checkov/bin/checkov"
     found = os.environ.get("CHECKOV") or (str(own) if own.exists() else shutil.which("checkov"))
     assert found, (
@@ -26,14 +26,14 @@ def checkov_program() -> str:
     return found
 
 
-def cfn_lint(*files: Path) -> subprocess.CompletedProcess:
+def run_cfn_lint(*files: Path) -> subprocess.CompletedProcess:
     command = [BIN / "cfn-lint", "--include-checks", "I", "--", *files]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
 
-def checkov(folder: Path) -> dict:
+def run_checkov(folder: Path) -> dict:
     command = [
-        checkov_program(), "--directory", folder, "--framework", "cloudformation",
+        find_checkov(), "--directory", folder, "--framework", "cloudformation",
         "--skip-download", "--output", "json",
     ]  # fmt: skip
     env = {k: v for k, v in os.environ.items() if not k.startswith(("BC_", "PRISMA_"))}
@@ -42,7 +42,7 @@ def checkov(folder: Path) -> dict:
 
 
 def suppressions() -> dict[tuple[str, str], str]:
-    """(check, resource) to reason, from the templates' metadata."""
+    """The reason of each suppression in the templates' metadata, by (check, resource)."""
     return {
         (skip["id"], f"{resource['Type']}.{name}"): skip["comment"]
         for template in map(load, NAMES)
@@ -52,7 +52,7 @@ def suppressions() -> dict[tuple[str, str], str]:
 
 
 def test_cfn_lint_finds_nothing():
-    run = cfn_lint(*map(path, NAMES))
+    run = run_cfn_lint(*map(path, NAMES))
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout.strip() == ""
 
@@ -62,14 +62,14 @@ def test_cfn_lint_is_not_silenced():
         assert "cfn-lint:" not in path(name).read_text()
 
 
-def test_checkov_finds_nothing_that_is_not_reasoned():
-    report = checkov(INFRA)
+def test_checkov_finds_nothing_without_a_reasoned_suppression():
+    report = run_checkov(INFRA)
     failed = [(c["check_id"], c["resource"]) for c in report["results"]["failed_checks"]]
     assert failed == []
     assert report["summary"]["parsing_errors"] == 0
     assert report["summary"]["resource_count"] == sum(len(load(name)["Resources"]) for name in NAMES)
     skipped = {(c["check_id"], c["resource"]) for c in report["results"]["skipped_checks"]}
-    assert skipped == set(suppressions()), "a suppression that suppresses nothing"
+    assert skipped == set(suppressions()), "a suppression has no finding"
     assert all(len(reason.split()) > 5 for reason in suppressions().values())
 
 
@@ -81,16 +81,16 @@ def test_checkov_finds_nothing_that_is_not_reasoned():
         ("OwnershipControls:", "OwnershipControl:", "E3002"),
     ],
 )
-def test_cfn_lint_notices(tmp_path, old, new, rule):
+def test_cfn_lint_detects_a_broken_template(tmp_path, old, new, rule):
     text = path("photos").read_text()
     assert old in text
     broken = tmp_path / "photos.yaml"
     broken.write_text(text.replace(old, new))
-    assert rule in cfn_lint(broken).stdout
+    assert rule in run_cfn_lint(broken).stdout
 
 
-def test_checkov_notices(tmp_path):
+def test_checkov_detects_a_broken_template(tmp_path):
     text = path("photos").read_text()
     (tmp_path / "photos.yaml").write_text(text.replace("BlockPublicPolicy: true", "BlockPublicPolicy: false"))
-    failed = {c["check_id"] for c in checkov(tmp_path)["results"]["failed_checks"]}
+    failed = {c["check_id"] for c in run_checkov(tmp_path)["results"]["failed_checks"]}
     assert failed == {"CKV_AWS_54"}

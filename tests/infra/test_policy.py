@@ -1,4 +1,4 @@
-"""Trap 31: the policy of access.yaml is what the code calls, no more and no less."""
+"""The policy of access.yaml grants exactly the actions that the code calls."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import checks
 import pytest
 from templates import ROOT, as_list, load, of_type, statements
 
-# Purpose by purpose: a change here is a decision, not a slip.
-PURPOSES = {
+# The actions of each statement, listed once more so that a change is deliberate.
+ACTIONS_BY_STATEMENT = {
     "ReadPhotos": {"s3:GetObject"},
     "StorePhotos": {"s3:PutObject"},
     "ManageMultipartUploads": {"s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"},
@@ -28,9 +28,9 @@ PURPOSES = {
     "UseKey": {"kms:Decrypt", "kms:GenerateDataKey"},
 }  # fmt: skip
 
-# What an SDK call needs, where its name does not say so already.
+# The actions that an SDK call needs, where they differ from the name of the call.
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
-NEEDS = {
+ACTIONS_BY_CALL = {
     "s3": {
         "head_object": {"s3:GetObject", "s3:ListBucket"},
         "head_bucket": {"s3:ListBucket"},
@@ -51,79 +51,79 @@ NEEDS = {
         "change_message_visibility_batch": {"sqs:ChangeMessageVisibility"},
     },
 }
-# Used, but by no SDK call: URLs and forms are signed, and S3 itself asks for the key.
-SIGNED = {"s3:GetObject", "s3:PutObject"}
-BEHIND_S3_AND_SQS = {"kms:Decrypt", "kms:GenerateDataKey"}
+# Used without an SDK call: by presigned URLs and forms, and by S3 and SQS for encryption.
+PRESIGNED = {"s3:GetObject", "s3:PutObject"}
+USED_BY_S3_AND_SQS = {"kms:Decrypt", "kms:GenerateDataKey"}
 
 
-def granted() -> dict[str, set[str]]:
+def granted_actions() -> dict[str, set[str]]:
     (policy,) = of_type(load("access"), "AWS::IAM::ManagedPolicy").values()
-    return {s["Sid"]: {checks.BATCHES.get(a, a) for a in as_list(s["Action"])} for s in statements(policy)}
+    return {s["Sid"]: {checks.BATCH_PATTERNS.get(a, a) for a in as_list(s["Action"])} for s in statements(policy)}
 
 
-def calls(text: str, service: str) -> set[str]:
-    """The SDK operations of a service that Rust source calls: `client.put_object()`."""
+def sdk_calls(text: str, service: str) -> set[str]:
+    """The SDK operations of a service that Rust source calls, as in `client.put_object()`."""
     operations = boto3.client(service, region_name="eu-west-1").meta.method_to_api_mapping
     return set(re.findall(r"\.\s*([a-z0-9_]+)\(\)", text)) & operations.keys()
 
 
-def needed(call: str, service: str) -> set[str]:
+def required_actions(call: str, service: str) -> set[str]:
     api = boto3.client(service, region_name="eu-west-1").meta.method_to_api_mapping[call]
-    return NEEDS[service].get(call, {f"{service}:{api}"})
+    return ACTIONS_BY_CALL[service].get(call, {f"{service}:{api}"})
 
 
-def called() -> dict[str, set[str]]:
-    """Action to the places that need it."""
+def actions_of_code() -> dict[str, set[str]]:
+    """The source files and calls that need an action, by action."""
     found: dict[str, set[str]] = {}
     for source in sorted((ROOT / "src").rglob("*.rs")):
         text = source.read_text()
         for service in ("s3", "sqs"):
             if f"aws_sdk_{service}" in text:
-                for call in calls(text, service):
-                    for action in needed(call, service):
+                for call in sdk_calls(text, service):
+                    for action in required_actions(call, service):
                         found.setdefault(action, set()).add(f"{source.relative_to(ROOT)}: {call}")
     return found
 
 
-def test_every_statement_grants_its_purpose():
-    assert granted() == PURPOSES
+def test_every_statement_grants_the_listed_actions():
+    assert granted_actions() == ACTIONS_BY_STATEMENT
 
 
-def test_trap_31_the_policy_grants_all_that_the_code_calls():
-    allowed = set().union(*granted().values())
-    missing = {action: places for action, places in called().items() if action not in allowed}
+def test_the_policy_grants_all_actions_that_the_code_calls():
+    allowed = set().union(*granted_actions().values())
+    missing = {action: sources for action, sources in actions_of_code().items() if action not in allowed}
     assert missing == {}
 
 
-def test_trap_31_the_policy_grants_nothing_that_the_code_does_not_call():
-    allowed = set().union(*granted().values())
-    assert allowed - called().keys() - SIGNED - BEHIND_S3_AND_SQS == set()
+def test_the_policy_grants_no_action_that_the_code_does_not_call():
+    allowed = set().union(*granted_actions().values())
+    assert allowed - actions_of_code().keys() - PRESIGNED - USED_BY_S3_AND_SQS == set()
 
 
-def test_trap_31_what_only_operators_call_is_granted_to_them_alone():
+def test_the_statement_for_consuming_events_grants_only_what_the_consumer_calls():
     polling = (ROOT / "src/queue/sqs.rs").read_text()
-    assert granted()["ConsumeEvents"] == set().union(*(needed(call, "sqs") for call in calls(polling, "sqs")))
+    assert granted_actions()["ConsumeEvents"] == set().union(*(required_actions(call, "sqs") for call in sdk_calls(polling, "sqs")))
 
 
 def aws_actions(service: str) -> set[str]:
-    """AWS's own list, in lower case, as it comes with cfn-lint."""
+    """All actions of an AWS service, in lower case, from the list that cfn-lint contains."""
     data = Path(cfnlint.__file__).parent / "data/AdditionalSpecs/Policies.json"
     return {f"{service}:{action}" for action in json.loads(data.read_text())[service]["Actions"]}
 
 
-def test_the_batches_star_means_one_action():
-    for pattern, action in checks.BATCHES.items():
-        meant = {a for a in aws_actions("sqs") if a.startswith(pattern.removesuffix("*").lower())}
-        assert meant == {action.lower()}
+def test_each_batch_pattern_matches_one_action():
+    for pattern, action in checks.BATCH_PATTERNS.items():
+        matching = {a for a in aws_actions("sqs") if a.startswith(pattern.removesuffix("*").lower())}
+        assert matching == {action.lower()}
 
 
-@pytest.mark.parametrize("action", sorted(set().union(*PURPOSES.values())))
-def test_every_action_is_one_of_aws(action):
+@pytest.mark.parametrize("action", sorted(set().union(*ACTIONS_BY_STATEMENT.values())))
+def test_every_action_exists_on_aws(action):
     assert action.lower() in aws_actions(action.split(":")[0])
 
 
-def test_a_call_beyond_the_policy_is_noticed():
+def test_a_call_beyond_the_policy_is_detected():
     rust = "let x = self\n    .client\n    .put_bucket_policy()\n    .send().await; client.head_object().send()"
-    assert calls(rust, "s3") == {"put_bucket_policy", "head_object"}
-    assert needed("put_bucket_policy", "s3") == {"s3:PutBucketPolicy"}
-    assert needed("put_bucket_policy", "s3").isdisjoint(set().union(*PURPOSES.values()))
+    assert sdk_calls(rust, "s3") == {"put_bucket_policy", "head_object"}
+    assert required_actions("put_bucket_policy", "s3") == {"s3:PutBucketPolicy"}
+    assert required_actions("put_bucket_policy", "s3").isdisjoint(set().union(*ACTIONS_BY_STATEMENT.values()))

@@ -1,4 +1,4 @@
-"""The templates' text, and for every check that it notices what it is there for."""
+"""Runs the checks on the templates, and each check on templates that are broken on purpose."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import checks
 import pytest
 from templates import NAMES, load, statements
 
-ON_ALL = (
-    checks.no_circle,
-    checks.data_is_kept,
-    checks.services_are_conditioned,
-    checks.nothing_secret_in_outputs,
+CHECKS_OF_ALL = (
+    checks.check_no_dependency_cycle,
+    checks.check_data_is_retained,
+    checks.check_services_are_conditioned,
+    checks.check_no_secret_in_outputs,
 )
-PARTICULAR = {
+CHECKS_BY_TEMPLATE = {
     "photos": (
-        checks.bucket_waits_for_queue_policy,
-        checks.bucket_is_named_alike,
-        checks.queues_fit,
-        checks.queues_are_encrypted_with_a_usable_key,
-        checks.bucket_is_closed_and_tidy,
-        checks.notification_is_whole,
-        checks.plain_http_is_refused,
-        checks.cors_lets_signed_requests_through,
-        checks.alarms_tell_somebody,
+        checks.check_bucket_depends_on_queue_policy,
+        checks.check_bucket_name_is_consistent,
+        checks.check_queue_settings,
+        checks.check_queue_encryption,
+        checks.check_bucket_settings,
+        checks.check_notification_is_complete,
+        checks.check_plain_http_is_refused,
+        checks.check_cors_permits_signed_requests,
+        checks.check_alarms,
     ),
-    "topic": (checks.plain_http_is_refused,),
-    "access": (checks.policy_names_its_resources,),
+    "topic": (checks.check_plain_http_is_refused,),
+    "access": (checks.check_policy_names_its_resources,),
     "key": (),
 }
-CASES = [(name, check) for name in NAMES for check in ON_ALL + PARTICULAR[name]]
+CASES = [(name, check) for name in NAMES for check in CHECKS_OF_ALL + CHECKS_BY_TEMPLATE[name]]
 
 
 @pytest.mark.parametrize(("name", "check"), CASES, ids=lambda v: getattr(v, "__name__", v))
@@ -38,17 +38,17 @@ def test_template(name, check):
     check(load(name))
 
 
-def test_trap_30_no_circle_depends_on_source_arn_source_account_no_secret_visibility_above_limit():
+def test_photos_has_no_cycle_conditioned_policies_no_secret_outputs_and_fitting_queues():
     photos = load("photos")
-    checks.no_circle(photos)
-    checks.bucket_waits_for_queue_policy(photos)
-    checks.services_are_conditioned(photos)
-    checks.nothing_secret_in_outputs(photos)
-    checks.nothing_secret_in_outputs(load("access"))
-    checks.queues_fit(photos)
+    checks.check_no_dependency_cycle(photos)
+    checks.check_bucket_depends_on_queue_policy(photos)
+    checks.check_services_are_conditioned(photos)
+    checks.check_no_secret_in_outputs(photos)
+    checks.check_no_secret_in_outputs(load("access"))
+    checks.check_queue_settings(photos)
 
 
-def at(template, *path):
+def node_at(template, *path):
     for step in path:
         template = template[step]
     return template
@@ -62,191 +62,191 @@ def statement(template, name, sid):
     return next(s for s in statements(template["Resources"][name]) if s["Sid"] == sid)
 
 
-# (template, what is done to it, the check that must notice, a word of what it says)
+# (template, the change that breaks it, the check that must fail, a part of its message)
 BREAKAGES = [
     (
         "photos",
         lambda t: statement(t, "EventQueuePolicy", "BucketSendsEvents")["Condition"].update(ArnEquals={"aws:SourceArn": {"Fn::GetAtt": ["PhotoBucket", "Arn"]}}),
-        checks.no_circle,
+        checks.check_no_dependency_cycle,
         "depends on itself",
     ),
     (
         "photos",
         lambda t: t["Resources"]["PhotoBucket"].pop("DependsOn"),
-        checks.bucket_waits_for_queue_policy,
+        checks.check_bucket_depends_on_queue_policy,
         "DependsOn",
     ),
     (
         "photos",
         lambda t: statement(t, "EventQueuePolicy", "BucketSendsEvents")["Condition"].pop("StringEquals"),
-        checks.services_are_conditioned,
+        checks.check_services_are_conditioned,
         "BucketSendsEvents",
     ),
     (
         "photos",
         lambda t: statement(t, "EventQueuePolicy", "RuleSendsEvents")["Condition"].pop("ArnEquals"),
-        checks.services_are_conditioned,
+        checks.check_services_are_conditioned,
         "RuleSendsEvents",
     ),
     (
         "photos",
         lambda t: statement(t, "EventQueuePolicy", "BucketSendsEvents").update(Principal="*"),
-        checks.services_are_conditioned,
+        checks.check_services_are_conditioned,
         "BucketSendsEvents",
     ),
     (
         "topic",
         lambda t: statement(t, "EventTopicPolicy", "BucketPublishesEvents")["Condition"].pop("ArnEquals"),
-        checks.services_are_conditioned,
+        checks.check_services_are_conditioned,
         "BucketPublishesEvents",
     ),
     (
         "photos",
         lambda t: properties(t, "PhotoBucket")["BucketName"]["Fn::If"].__setitem__(2, {"Fn::Sub": "${AWS::StackName}-photos"}),
-        checks.bucket_is_named_alike,
+        checks.check_bucket_name_is_consistent,
         "AccountId",
     ),
     (
         "access",
         lambda t: t["Outputs"].update(AccessKeySecret={"Value": {"Fn::GetAtt": ["Key", "SecretAccessKey"]}}),
-        checks.nothing_secret_in_outputs,
+        checks.check_no_secret_in_outputs,
         "AccessKeySecret",
     ),
     (
         "access",
         lambda t: t["Resources"].update(Key={"Type": "AWS::IAM::AccessKey", "Properties": {}}),
-        checks.nothing_secret_in_outputs,
-        "lie open",
+        checks.check_no_secret_in_outputs,
+        "readable in the stack",
     ),
     (
         "photos",
         lambda t: properties(t, "EventQueue").update(MaximumMessageSize=65_535),
-        checks.queues_fit,
+        checks.check_queue_settings,
         "MaximumMessageSize",
     ),
     (
         "photos",
         lambda t: t["Parameters"]["VisibilityTimeoutSeconds"].update(MinValue=30),
-        checks.queues_fit,
+        checks.check_queue_settings,
         "MinValue",
     ),
     (
         "photos",
         lambda t: t["Parameters"]["VisibilityTimeoutSeconds"].update(Default=20),
-        checks.queues_fit,
+        checks.check_queue_settings,
         "VisibilityTimeout",
     ),
     (
         "photos",
         lambda t: properties(t, "EventQueue").pop("RedrivePolicy"),
-        checks.queues_fit,
+        checks.check_queue_settings,
         "RedrivePolicy",
     ),
     (
         "photos",
         lambda t: t["Resources"]["PhotoBucket"].pop("DeletionPolicy"),
-        checks.data_is_kept,
+        checks.check_data_is_retained,
         "DeletionPolicy",
     ),
     (
         "photos",
         lambda t: t["Resources"]["DeadLetterQueue"].update(UpdateReplacePolicy="Delete"),
-        checks.data_is_kept,
+        checks.check_data_is_retained,
         "UpdateReplacePolicy",
     ),
     (
         "key",
         lambda t: t["Resources"]["Key"].pop("DeletionPolicy"),
-        checks.data_is_kept,
+        checks.check_data_is_retained,
         "DeletionPolicy",
     ),
     (
         "photos",
         lambda t: properties(t, "EventQueue")["KmsMasterKeyId"]["Fn::If"].__setitem__(2, "alias/aws/sqs"),
-        checks.queues_are_encrypted_with_a_usable_key,
+        checks.check_queue_encryption,
         "alias/aws/sqs",
     ),
     (
         "photos",
         lambda t: properties(t, "PhotoBucket").update(OwnershipControl=properties(t, "PhotoBucket").pop("OwnershipControls")),
-        checks.bucket_is_closed_and_tidy,
+        checks.check_bucket_settings,
         "ownership",
     ),
     (
         "photos",
         lambda t: properties(t, "PhotoBucket").pop("BucketEncryption"),
-        checks.bucket_is_closed_and_tidy,
+        checks.check_bucket_settings,
         "encryption",
     ),
     (
         "photos",
         lambda t: properties(t, "PhotoBucket")["LifecycleConfiguration"]["Rules"][0].update(Status="enabled"),
-        checks.bucket_is_closed_and_tidy,
+        checks.check_bucket_settings,
         "Status",
     ),
     (
         "photos",
         lambda t: properties(t, "PhotoBucket")["PublicAccessBlockConfiguration"].update(BlockPublicPolicy="yes"),
-        checks.bucket_is_closed_and_tidy,
+        checks.check_bucket_settings,
         "BlockPublicPolicy",
     ),
     (
         "photos",
         lambda t: properties(t, "PhotoBucket")["NotificationConfiguration"]["QueueConfigurations"]["Fn::If"][1].pop(),
-        checks.notification_is_whole,
+        checks.check_notification_is_complete,
         "QueueConfigurations",
     ),
     (
         "photos",
         lambda t: t["Resources"].pop("DeadLetterQueuePolicy"),
-        checks.plain_http_is_refused,
+        checks.check_plain_http_is_refused,
         "DeadLetterQueue",
     ),
     (
         "photos",
         lambda t: t["Parameters"]["RequireTls"].update(Default="false"),
-        checks.plain_http_is_refused,
+        checks.check_plain_http_is_refused,
         "off by default",
     ),
     (
         "photos",
-        lambda t: at(properties(t, "PhotoBucket"), "CorsConfiguration", "Fn::If", 1, "CorsRules", 0).update(ExposedHeaders=[]),
-        checks.cors_lets_signed_requests_through,
+        lambda t: node_at(properties(t, "PhotoBucket"), "CorsConfiguration", "Fn::If", 1, "CorsRules", 0).update(ExposedHeaders=[]),
+        checks.check_cors_permits_signed_requests,
         "ETag",
     ),
     (
         "photos",
         lambda t: properties(t, "DeadLettersAlarm").pop("TreatMissingData"),
-        checks.alarms_tell_somebody,
+        checks.check_alarms,
         "TreatMissingData",
     ),
     (
         "access",
         lambda t: statement(t, "ServerPolicy", "StorePhotos").update(Action="s3:Put*"),
-        checks.policy_names_its_resources,
+        checks.check_policy_names_its_resources,
         "s3:Put",
     ),
     (
         "access",
         lambda t: statement(t, "ServerPolicy", "ConsumeEvents").update(Resource="*"),
-        checks.policy_names_its_resources,
+        checks.check_policy_names_its_resources,
         "ConsumeEvents",
     ),
     (
         "access",
         lambda t: t["Parameters"]["BucketName"].update(AllowedPattern=".*"),
-        checks.policy_names_its_resources,
+        checks.check_policy_names_its_resources,
         "wildcard",
     ),
 ]
 
 
-IDS = [f"{name}-{check.__name__}-{says}" for name, _, check, says in BREAKAGES]
+IDS = [f"{name}-{check.__name__}-{message}" for name, _, check, message in BREAKAGES]
 
 
-@pytest.mark.parametrize(("name", "breaks", "check", "says"), BREAKAGES, ids=IDS)
-def test_a_broken_template_is_noticed(name, breaks, check, says):
+@pytest.mark.parametrize(("name", "break_template", "check", "message"), BREAKAGES, ids=IDS)
+def test_each_check_detects_a_broken_template(name, break_template, check, message):
     template = copy.deepcopy(load(name))
-    breaks(template)
-    with pytest.raises((AssertionError, KeyError), match=says):
+    break_template(template)
+    with pytest.raises((AssertionError, KeyError), match=message):
         check(template)

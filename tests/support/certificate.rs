@@ -1,4 +1,4 @@
-//! A certificate that nobody vouches for, gone with the test.
+//! A self-signed certificate, deleted with the test.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,34 +10,34 @@ use std::{
 
 pub struct Certificate {
     folder: PathBuf,
-    key_file: String,
-    file: String,
+    key_path: String,
+    certificate_path: String,
 }
 
 impl Certificate {
-    pub fn sign_itself() -> Self {
+    pub fn self_signed() -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("photoshare-tls-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let [key_file, file] =
+        let [key_path, certificate_path] =
             ["key.pem", "cert.pem"].map(|name| folder.join(name).to_str().unwrap().to_owned());
-        let made = Command::new("openssl")
+        let output = Command::new("openssl")
             .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=redis"])
-            .args(["-keyout", &key_file, "-out", &file])
+            .args(["-keyout", &key_path, "-out", &certificate_path])
             .output()
             .expect("openssl is installed");
-        assert!(made.status.success());
-        Self { folder, key_file, file }
+        assert!(output.status.success());
+        Self { folder, key_path, certificate_path }
     }
 
-    /// What makes a Redis listen with it on `port`.
-    pub fn options<'a>(&'a self, port: &'a str) -> Vec<&'a str> {
+    /// The options with which a Redis accepts TLS connections on `port`.
+    pub fn redis_options<'a>(&'a self, port: &'a str) -> Vec<&'a str> {
         [
             ["--tls-port", port],
-            ["--tls-key-file", &self.key_file],
-            ["--tls-cert-file", &self.file],
-            ["--tls-ca-cert-file", &self.file],
+            ["--tls-key-file", &self.key_path],
+            ["--tls-cert-file", &self.certificate_path],
+            ["--tls-ca-cert-file", &self.certificate_path],
             ["--tls-auth-clients", "no"],
         ]
         .concat()

@@ -1,63 +1,64 @@
-//! What the tests of the feed log share.
+//! What the integration tests share: builders of events, subscribers of the tail, and Redis servers.
 
 #![allow(clippy::unwrap_used)]
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, reason = "each test crate uses a part")]
 
 pub mod certificate;
-pub mod feeds;
+pub mod cluster_feeds;
+pub mod event;
 pub mod redis_cluster;
 pub mod redis_server;
+pub mod tail_subscriber;
+pub mod wait;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use photoshare_server::{
-    feed::{Cursor, FeedEvent, FeedId, KeyPrefix, Kind, ObjectKey, Photo, Sequencer},
-    log::{Entry, FeedLog, Outcome, Read, Retention},
+    feed::{Cursor, FeedId},
+    log::{AppendOutcome, Entry, FeedLog, ReadResult, Retention},
 };
 
+use event::EventBuilder;
+
+/// Enough for every test that does not test retention itself.
 pub const RETENTION: Retention = Retention {
-    entries: 1000,
-    seen: 10_000,
-    seen_for: Duration::from_hours(24),
-    idle: Duration::from_hours(24),
+    max_entries: 1000,
+    max_seen_keys: 10_000,
+    seen_ttl: Duration::from_hours(24),
+    idle_ttl: Duration::from_hours(24),
 };
 
 pub fn feed(name: &str) -> FeedId {
     FeedId::parse(name).unwrap()
 }
 
+/// The point in time so many seconds after the Unix epoch.
 pub fn second(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-/// An event of `{feed}/{name}`.
-pub fn event(feed: &FeedId, name: &str, kind: Kind, sequencer: &str, time: Timestamp) -> FeedEvent {
-    let (event_name, size) = match kind {
-        Kind::Uploaded => ("ObjectCreated:Put", Some(7)),
-        Kind::Removed => ("ObjectRemoved:Delete", None),
-    };
-    FeedEvent {
-        kind,
-        key: ObjectKey::build(&KeyPrefix::default(), feed, name).unwrap(),
-        event_name: event_name.into(),
-        event_time: Some(time),
-        sequencer: Sequencer::parse(sequencer).ok(),
-        photo: Photo { size, ..Photo::default() },
-    }
+/// Appends an event and returns the outcome.
+pub async fn append(log: &dyn FeedLog, event: EventBuilder) -> AppendOutcome {
+    event.append_to(log).await.unwrap()
 }
 
-/// What follows `after`, which must be provable.
-pub async fn entries_after(log: &dyn FeedLog, feed: &FeedId, after: Cursor) -> Vec<Entry> {
-    match log.read_after(feed, after, usize::MAX >> 1).await.unwrap() {
-        Read::Entries(entries) => entries.iter().map(|entry| (**entry).clone()).collect(),
-        Read::Lost(end) => panic!("{after:?} was lost, the end is {end:?}"),
-    }
+/// Appends an event that must be new, and returns the position of its entry.
+pub async fn append_new(log: &dyn FeedLog, event: EventBuilder) -> Cursor {
+    expect_appended(append(log, event).await)
 }
 
-pub fn appended(outcome: Outcome) -> Cursor {
+pub fn expect_appended(outcome: AppendOutcome) -> Cursor {
     match outcome {
-        Outcome::Appended(cursor) => cursor,
-        other => panic!("{other:?}"),
+        AppendOutcome::Appended(cursor) => cursor,
+        other => panic!("not appended: {other:?}"),
+    }
+}
+
+/// Reads all entries after a position, which must be provable.
+pub async fn read_entries(log: &dyn FeedLog, feed: &FeedId, after: Cursor) -> Vec<Entry> {
+    match log.read_after(feed, after, usize::MAX >> 1).await.unwrap() {
+        ReadResult::Entries(entries) => entries.iter().map(|entry| (**entry).clone()).collect(),
+        ReadResult::Lost(end) => panic!("the position {after:?} is lost, the end is {end:?}"),
     }
 }

@@ -1,4 +1,4 @@
-//! A Redis of one's own, gone with the test; for `tests/valkey.rs` it is a Valkey. `make .venv/.installed`
+//! A Redis server for one test, stopped with it; in `tests/valkey.rs` a Valkey. `make .venv/.installed`
 //! installs both.
 
 #![allow(clippy::unwrap_used)]
@@ -13,66 +13,69 @@ use std::{
 
 use photoshare_server::{
     feed::FeedId,
-    log::{RedisAddress, RedisLog, RedisPrefix, RedisSettings, Retention},
+    log::{RedisAddress, RedisKeyPrefix, RedisLog, RedisSettings, Retention},
 };
+
+use super::wait::wait_until;
 
 const REDIS: &str = "redis-server";
 const VALKEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.venv/bin/valkey-server");
 
 pub struct RedisServer {
-    child: Child,
+    process: Child,
     folder: PathBuf,
-    arguments: Vec<String>,
+    options: Vec<String>,
     pub port: u16,
 }
 
 impl RedisServer {
     pub async fn start() -> Self {
-        Self::start_with(&[]).await
+        Self::start_with_options(&[]).await
     }
 
-    /// `arguments` come after those that make it listen in plain.
-    pub async fn start_with(arguments: &[&str]) -> Self {
-        Self::start_on(free_port(), arguments).await
+    /// `options` follow those for plain TCP.
+    pub async fn start_with_options(options: &[&str]) -> Self {
+        Self::start_on_port(free_port(), options).await
     }
 
-    pub async fn start_on(port: u16, arguments: &[&str]) -> Self {
+    pub async fn start_on_port(port: u16, options: &[&str]) -> Self {
         let folder = std::env::temp_dir().join(format!("photoshare-redis-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let server = Self { child: Self::launch(port, &folder, &arguments), folder, arguments, port };
-        server.until_it_answers().await;
+        let options: Vec<_> = options.iter().map(|&option| option.to_owned()).collect();
+        let server = Self { process: Self::spawn(port, &folder, &options), folder, options, port };
+        server.wait_until_ready().await;
         server
     }
 
-    /// Ends at once.
+    /// Kills the process.
     pub fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 
-    /// It hangs: connections stay open, nothing is answered.
-    pub fn pause(&self) {
+    /// Suspends the process: connections stay open, but it does not respond.
+    pub fn suspend(&self) {
         self.signal("STOP");
     }
 
+    /// Continues a suspended process.
     pub fn resume(&self) {
         self.signal("CONT");
     }
 
     fn signal(&self, signal: &str) {
-        let kill = format!("kill -{signal} {}", self.child.id());
+        let kill = format!("kill -{signal} {}", self.process.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
-    /// Ends at once and begins with what the last `SAVE` held.
+    /// Kills the process and starts it again, with the data of the last `SAVE`.
     pub async fn restart(&mut self) {
         self.kill();
-        self.child = Self::launch(self.port, &self.folder, &self.arguments);
-        self.until_it_answers().await;
+        self.process = Self::spawn(self.port, &self.folder, &self.options);
+        self.wait_until_ready().await;
     }
 
-    fn launch(port: u16, folder: &Path, arguments: &[String]) -> Child {
+    fn spawn(port: u16, folder: &Path, options: &[String]) -> Child {
         let program = if module_path!().starts_with("valkey::") { VALKEY } else { REDIS };
         Command::new(program)
             .args([
@@ -87,7 +90,7 @@ impl RedisServer {
                 "--dir",
             ])
             .arg(folder)
-            .args(arguments)
+            .args(options)
             .stdout(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("{program}: {error}; `make .venv/.installed` installs it"))
@@ -97,34 +100,45 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// A log in it, as another process would open it.
-    pub fn log(&self, retention: Retention) -> Arc<RedisLog> {
+    /// A log on this server, with its own connections, like that of another process.
+    pub fn open_log(&self, retention: Retention) -> Arc<RedisLog> {
         Arc::new(RedisLog::new(settings(&self.url(), 0), retention).unwrap())
     }
 
-    /// Asks it something by hand.
-    pub async fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
+    /// Runs a command, over a connection of its own.
+    pub async fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
         let client = redis::Client::open(self.url())?;
         let mut connection = client.get_multiplexed_async_connection().await?;
-        let (word, arguments) = words.split_first().expect("a command");
-        redis::cmd(word).arg(arguments).query_async(&mut connection).await
+        let (name, arguments) = words.split_first().expect("the name of a command");
+        redis::cmd(name).arg(arguments).query_async(&mut connection).await
     }
 
-    /// Brings everything of `feed` so much nearer to its expiry.
-    pub async fn age(&self, feed: &FeedId, by: Duration) {
-        let age = "for _, key in ipairs(redis.call('KEYS', '*:' .. ARGV[1])) do \
-                   redis.call('PEXPIRE', key, redis.call('PTTL', key) - ARGV[2]) end";
-        let by = by.as_millis().to_string();
-        self.ask::<()>(&["EVAL", age, "0", feed.as_str(), &by]).await.unwrap();
+    /// Shortens the TTL of all keys of `feed`, as if time had passed.
+    pub async fn shorten_ttl(&self, feed: &FeedId, by: Duration) {
+        let script = "for _, key in ipairs(redis.call('KEYS', '*:' .. ARGV[1])) do \
+                      redis.call('PEXPIRE', key, redis.call('PTTL', key) - ARGV[2]) end";
+        let by_ms = by.as_millis().to_string();
+        self.command::<()>(&["EVAL", script, "0", feed.as_str(), &by_ms]).await.unwrap();
     }
 
-    async fn until_it_answers(&self) {
-        let answers = async {
-            while self.ask::<()>(&["PING"]).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), answers).await.expect("the server answers");
+    async fn wait_until_ready(&self) {
+        wait_until("the server to respond", async || self.command::<()>(&["PING"]).await.is_ok()).await;
+    }
+
+    /// Waits until the response to a command contains `text`.
+    pub async fn wait_for_response(&self, words: &[&str], text: &str) {
+        let what = format!("{text:?} from {words:?}");
+        wait_until(&what, async || self.command::<String>(words).await.unwrap().contains(text)).await;
+    }
+
+    /// Waits until so many connections are reading tails.
+    pub async fn wait_for_tail_readers(&self, count: usize) {
+        let what = format!("{count} connections that read tails");
+        wait_until(&what, async || {
+            let clients: String = self.command(&["CLIENT", "LIST"]).await.unwrap();
+            clients.matches(" cmd=xread ").count() == count
+        })
+        .await;
     }
 }
 
@@ -138,24 +152,15 @@ impl Drop for RedisServer {
 pub fn settings(url: &str, wait_replicas: usize) -> RedisSettings {
     RedisSettings {
         address: RedisAddress::parse(url, false).unwrap(),
-        prefix: RedisPrefix::parse("test:").unwrap(),
+        key_prefix: RedisKeyPrefix::parse("test:").unwrap(),
         wait_replicas,
-        wait: Duration::from_millis(50),
+        wait_timeout: Duration::from_millis(50),
     }
 }
 
-/// Waits until so many connections read tails at `server`.
-pub async fn until_readers(server: &RedisServer, wanted: usize) {
-    let counted = async {
-        loop {
-            let clients: String = server.ask(&["CLIENT", "LIST"]).await.unwrap();
-            if clients.matches(" cmd=xread ").count() == wanted {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), counted).await.expect("readers come and go");
+/// A log that requires so many replicas to confirm an append.
+pub fn open_log_with_replicas(url: &str, wait_replicas: usize) -> RedisLog {
+    RedisLog::new(settings(url, wait_replicas), super::RETENTION).unwrap()
 }
 
 pub fn free_port() -> u16 {

@@ -1,6 +1,6 @@
 /**
- * The page: one feed, its photos, and uploads to it. All that is PhotoShare's own protocol lies
- * in photoshare-client.js; here is only what a person sees.
+ * The demo page: shows one feed and uploads photos to it. photoshare-client.js implements the
+ * PhotoShare protocol; this file implements the user interface.
  */
 import { io } from "./socket.io.esm.min.js";
 import { PhotoFeed, PhotoShareError, problemKind } from "/photoshare-client.js";
@@ -14,15 +14,15 @@ const STATES = {
   connecting: "Connecting…",
   live: "Live",
   recovering: "Catching up…",
-  offline: "Offline – trying again",
-  refused: "Not open to you",
+  offline: "Offline – reconnecting…",
+  denied: "Access denied",
   token: "Token needed",
 };
 
 const TOKEN_REASONS = {
-  "token-missing": "This server asks who you are.",
-  "token-expired": "Your token has come to its end, or soon will.",
-  "token-invalid": "The server did not accept that token.",
+  "token-missing": "This server requires an access token.",
+  "token-expired": "Your token has expired or is about to expire.",
+  "token-invalid": "The server did not accept the token.",
   forbidden: "Your token does not allow this.",
 };
 
@@ -30,28 +30,28 @@ const $ = (id) => document.getElementById(id);
 
 /** @type {PhotoFeed | null} */
 let feed = null;
-/** Why the feed can't be shown at all, such as a token that doesn't reach it. */
-let isRefused = false;
+/** Whether the server denied access to the feed, for example because the token does not cover it. */
+let isDenied = false;
 
 // ── opening a feed ──────────────────────────────────────────────────────────────────────────
 
 function openFeed(name) {
-  if (feed?.feed === name && !isRefused) return;
+  if (feed?.feed === name && !isDenied) return;
   feed?.close();
   uploads.clear();
   gallery.clear();
   notice.hide();
   tokenForm.hide();
-  isRefused = false;
-  remember(localStorage, LAST_FEED, name);
+  isDenied = false;
+  store(localStorage, LAST_FEED, name);
   showFeedName(name);
-  feed = new PhotoFeed(name, { io, token: recall(sessionStorage, TOKEN), getToken: tokenForm.ask });
+  feed = new PhotoFeed(name, { io, token: load(sessionStorage, TOKEN), getToken: tokenForm.request });
   listenTo(feed);
   showState(feed.state);
 }
 
 function listenTo(opened) {
-  // An event of a feed that was left meanwhile must not touch the page.
+  // Ignore events of a feed that the user has left.
   const on = (type, handler) => opened.addEventListener(type, (event) => opened === feed && handler(event.detail));
   on("change", (change) => {
     gallery.show(opened, change);
@@ -79,11 +79,11 @@ function feedInHash() {
 }
 
 function showState(state) {
-  const reason = state !== "offline" ? state : tokenForm.isOpen ? "token" : isRefused ? "refused" : "offline";
+  const reason = state !== "offline" ? state : tokenForm.isOpen ? "token" : isDenied ? "denied" : "offline";
   $("state").dataset.state = state;
   $("state-text").textContent = STATES[reason];
   if (reason === "offline") {
-    notice.show("The server can’t be reached. What you see may be out of date; this page tries again by itself.", "offline");
+    notice.show("The server can’t be reached. The photos shown may be out of date; this page reconnects automatically.", "offline");
   } else {
     notice.hide("offline");
   }
@@ -91,14 +91,14 @@ function showState(state) {
 
 function showProblem(problem) {
   const kind = problemKind(problem);
-  // The state says these already, and they pass by themselves.
+  // The connection state already shows these transient problems.
   if (["offline", "unavailable"].includes(kind) && feed.state !== "live") return;
   if ([400, 401, 403].includes(problem.status) || kind.startsWith("token-") || kind === "forbidden") {
-    isRefused = true;
+    isDenied = true;
     if (problem.status !== 400) tokenForm.offer(problem);
     showState(feed.state);
   }
-  notice.show(problem.detail ?? problem.title, isRefused ? "error" : "problem");
+  notice.show(problem.detail ?? problem.title, isDenied ? "error" : "problem");
 }
 
 // ── messages ────────────────────────────────────────────────────────────────────────────────
@@ -106,14 +106,14 @@ function showProblem(problem) {
 const notice = {
   kind: "",
   show(text, kind) {
-    // A reason that the server gave says more than "offline".
+    // Keep an error from the server: it is more specific than "offline".
     if (kind === "offline" && this.kind === "error") return;
     this.kind = kind;
     $("notice").dataset.kind = kind === "offline" ? "warning" : "error";
     $("notice-text").textContent = text;
     $("notice").hidden = false;
   },
-  /** Hides a notice of that kind, or any. */
+  /** Hides a notice of that kind, or any notice. */
   hide(kind = this.kind) {
     if (kind !== this.kind) return;
     this.kind = "";
@@ -132,12 +132,12 @@ function messageOf(error) {
 // ── the token ───────────────────────────────────────────────────────────────────────────────
 
 const tokenForm = {
-  /** Resolves the `getToken` calls that wait for what is typed. */
+  /** Resolvers of the `getToken` calls that wait for the form. */
   waiting: [],
   get isOpen() {
     return !$("token-form").hidden;
   },
-  ask: ({ problem }) => new Promise((resolve) => {
+  request: ({ problem }) => new Promise((resolve) => {
     tokenForm.waiting.push(resolve);
     tokenForm.offer(problem);
     showState(feed.state);
@@ -156,25 +156,25 @@ const tokenForm = {
   submit() {
     const token = $("token").value.trim();
     if (!token) return;
-    remember(sessionStorage, TOKEN, token);
+    store(sessionStorage, TOKEN, token);
     const waiting = this.waiting.splice(0);
     this.hide();
     notice.hide();
     waiting.forEach((resolve) => resolve(token));
-    // Nobody waits where the feed was refused for good: it is opened anew with the token.
-    if (waiting.length === 0 || isRefused) reopen();
+    // After access was denied no call is waiting: reopen the feed with the new token.
+    if (waiting.length === 0 || isDenied) reopen();
   },
 };
 
 function reopen() {
-  isRefused = true;
+  isDenied = true;
   openFeed(feed.feed);
 }
 
 // ── photos ──────────────────────────────────────────────────────────────────────────────────
 
 const gallery = {
-  /** Key to tile, so that a photo that stays keeps its element, its focus and its loaded image. */
+  /** Tiles by key: a photo that stays keeps its element, its focus and its loaded image. */
   tiles: new Map(),
 
   clear() {
@@ -188,7 +188,7 @@ const gallery = {
     const { photos } = opened;
     const wasEmpty = this.tiles.size === 0;
     change.removed.forEach((key) => this.remove(key));
-    photos.forEach((photo, index) => this.place(photo, index, !wasEmpty));
+    photos.forEach((photo, index) => this.insertTile(photo, index, !wasEmpty));
     $("count").textContent = photos.length === 1 ? "1 photo" : `${photos.length} photos`;
     $("empty").hidden = photos.length > 0;
     $("truncated").hidden = !opened.truncated;
@@ -197,43 +197,43 @@ const gallery = {
   },
 
   announce({ added, removed }) {
-    const told = [];
-    if (added.length > 0) told.push(added.length === 1 ? "A new photo." : `${added.length} new photos.`);
-    if (removed.length > 0) told.push(removed.length === 1 ? "A photo was deleted." : `${removed.length} photos were deleted.`);
-    if (told.length > 0) announce(told.join(" "));
+    const messages = [];
+    if (added.length > 0) messages.push(added.length === 1 ? "A new photo." : `${added.length} new photos.`);
+    if (removed.length > 0) messages.push(removed.length === 1 ? "A photo was deleted." : `${removed.length} photos were deleted.`);
+    if (messages.length > 0) announce(messages.join(" "));
   },
 
-  place(photo, index, isNew) {
-    const tile = this.tiles.get(photo.key) ?? this.make(photo, isNew);
-    dress(tile, photo);
+  insertTile(photo, index, isNew) {
+    const tile = this.tiles.get(photo.key) ?? this.makeTile(photo, isNew);
+    updateTile(tile, photo);
     const list = $("photos");
     if (list.children[index] !== tile) list.insertBefore(tile, list.children[index] ?? null);
   },
 
-  make(photo, isNew) {
+  makeTile(photo, isNew) {
     const tile = $("photo-template").content.firstElementChild.cloneNode(true);
     tile.classList.toggle("new", isNew);
     tile.querySelector(".open").addEventListener("click", () => viewer.open(photo.key));
-    tile.querySelector(".delete").addEventListener("click", () => askToDelete(photo.key));
+    tile.querySelector(".delete").addEventListener("click", () => confirmDeletion(photo.key));
     const image = tile.querySelector("img");
-    image.addEventListener("error", () => imageFailed(photo.key, () => showUnshowable(tile)));
+    image.addEventListener("error", () => onImageError(photo.key, () => showUnshowable(tile)));
     this.tiles.set(photo.key, tile);
     return tile;
   },
 
-  /** Focus within a tile that goes moves to its neighbour, not to the top of the page. */
+  /** Moves the focus of a removed tile to its neighbor, not to the top of the page. */
   remove(key) {
     const tile = this.tiles.get(key);
     if (!tile) return;
     const hadFocus = tile.contains(document.activeElement);
-    const neighbour = tile.nextElementSibling ?? tile.previousElementSibling;
+    const neighbor = tile.nextElementSibling ?? tile.previousElementSibling;
     tile.remove();
     this.tiles.delete(key);
-    if (hadFocus) (neighbour?.querySelector(".open") ?? $("photos")).focus();
+    if (hadFocus) (neighbor?.querySelector(".open") ?? $("photos")).focus();
   },
 };
 
-function dress(tile, photo) {
+function updateTile(tile, photo) {
   const image = tile.querySelector("img");
   const label = describe(photo);
   if (image.getAttribute("src") !== photo.url) {
@@ -257,8 +257,8 @@ function describe({ caption, filename, uploadedBy, lastModified }) {
   return [what, uploadedBy && `by ${uploadedBy}`, when].filter(Boolean).join(", ");
 }
 
-/** An expired URL is made fresh; any other failure is the browser's, which can't show the format. */
-function imageFailed(key, showFailure) {
+/** Renews an expired URL; on any other error the browser does not support the format. */
+function onImageError(key, showFailure) {
   const photo = photoWith(key);
   if (!photo) return;
   if (Date.parse(photo.urlExpiresAt) <= Date.now()) feed.refresh(key).catch(() => {});
@@ -269,7 +269,7 @@ function photoWith(key) {
   return feed?.photos.find((photo) => photo.key === key);
 }
 
-async function askToDelete(key) {
+async function confirmDeletion(key) {
   const photo = photoWith(key);
   if (!photo) return;
   $("confirm-image").src = photo.url;
@@ -340,7 +340,7 @@ const viewer = {
 const uploads = {
   waiting: [],
   running: 0,
-  /** Stored, but not yet told by the feed: key to entry. */
+  /** Uploads by key that are stored but not yet in the feed. */
   stored: new Map(),
 
   add(files) {
@@ -365,7 +365,7 @@ const uploads = {
     try {
       const onProgress = ({ loaded, total }) => showProgress(upload, loaded, total);
       const { key } = await upload.feed.upload(upload.file, { onProgress, signal: upload.abort.signal });
-      this.keepUntilTold(upload, key);
+      this.keepUntilInFeed(upload, key);
     } catch (error) {
       this.fail(upload, error);
     }
@@ -373,8 +373,8 @@ const uploads = {
     this.next();
   },
 
-  /** A photo is in the feed when the server tells so; that may be before or after the PUT ends. */
-  keepUntilTold(upload, key) {
+  /** The feed's event may arrive before or after the PUT completes. */
+  keepUntilInFeed(upload, key) {
     if (upload.feed !== feed) return discard(upload);
     setStep(upload, "stored", "Stored. Waiting for the feed…");
     this.stored.set(key, upload);
@@ -402,7 +402,7 @@ const uploads = {
     discard(upload);
   },
 
-  /** For another feed: what runs goes on to where it was meant to go, out of sight. */
+  /** Called on a change of feed: running uploads continue to their own feed without being shown. */
   clear() {
     this.waiting = [];
     this.stored.clear();
@@ -446,16 +446,16 @@ function discard({ item, preview }) {
   URL.revokeObjectURL(preview);
 }
 
-// ── what people do ──────────────────────────────────────────────────────────────────────────
+// ── user actions ────────────────────────────────────────────────────────────────────────────
 
-/** Storage may be forbidden (private windows, policies): then nothing is remembered. */
-function remember(storage, name, value) {
+/** Does nothing if storage is forbidden (private windows, policies). */
+function store(storage, name, value) {
   try {
     storage.setItem(name, value);
   } catch { /* see above */ }
 }
 
-function recall(storage, name) {
+function load(storage, name) {
   try {
     return storage.getItem(name);
   } catch {
@@ -470,7 +470,7 @@ async function copyLink() {
     button.textContent = "Link copied";
     announce("Link copied.");
   } catch {
-    // No clipboard without https or permission: the link is shown, to be copied by hand.
+    // Without https or permission there is no clipboard: show the link to copy manually.
     notice.show(`Copy this link: ${location.href}`, "offline");
   }
   setTimeout(() => (button.textContent = "Copy link"), 2_000);
@@ -480,7 +480,7 @@ function hasFiles(event) {
   return Boolean(feed) && [...(event.dataTransfer?.types ?? [])].includes("Files");
 }
 
-function wireDropping() {
+function bindDragAndDrop() {
   let depth = 0;
   const show = (by) => {
     depth = Math.max(0, depth + by);
@@ -497,7 +497,7 @@ function wireDropping() {
   });
 }
 
-function wireForms() {
+function bindForms() {
   $("feed-form").addEventListener("submit", (event) => {
     event.preventDefault();
     const name = $("feed-name").value.trim();
@@ -509,23 +509,23 @@ function wireForms() {
   });
   $("files").addEventListener("change", () => {
     uploads.add($("files").files);
-    // So that choosing the same file again is a change.
+    // Otherwise choosing the same file again fires no change event.
     $("files").value = "";
   });
   $("share").addEventListener("click", copyLink);
   $("notice-close").addEventListener("click", () => notice.hide());
 }
 
-function wireViewer() {
+function bindViewer() {
   $("viewer-close").addEventListener("click", () => viewer.close());
   $("viewer-previous").addEventListener("click", () => viewer.step(-1));
   $("viewer-next").addEventListener("click", () => viewer.step(1));
-  $("viewer-delete").addEventListener("click", () => askToDelete(viewer.key));
+  $("viewer-delete").addEventListener("click", () => confirmDeletion(viewer.key));
   $("viewer").addEventListener("keydown", ({ key }) => {
     if (key === "ArrowLeft") viewer.step(-1);
     if (key === "ArrowRight") viewer.step(1);
   });
-  // A click on the dialog itself is one on its backdrop: all else lies in its children.
+  // A click whose target is the dialog itself hit its backdrop; the content consists of its children.
   $("viewer").addEventListener("click", (event) => event.target === $("viewer") && viewer.close());
   $("viewer").addEventListener("close", () => gallery.tiles.get(viewer.key)?.querySelector(".open").focus());
 }
@@ -535,12 +535,12 @@ function openFromHash() {
   if (name) openFeed(name);
 }
 
-wireForms();
-wireDropping();
-wireViewer();
+bindForms();
+bindDragAndDrop();
+bindViewer();
 addEventListener("hashchange", openFromHash);
 addEventListener("popstate", openFromHash);
 
-const first = feedInHash() || recall(localStorage, LAST_FEED);
+const first = feedInHash() || load(localStorage, LAST_FEED);
 if (first) openFeed(first);
 else $("feed-name").focus();

@@ -1,8 +1,8 @@
-/** A photo of a feed. What a list doesn't know (caption, sizes …) may be missing. */
+/** A photo of a feed. Fields that a list does not return (caption, dimensions …) may be missing. */
 export interface Photo {
   readonly key: string;
   readonly size: number;
-  /** A signed URL that shows the photo until `urlExpiresAt`. */
+  /** A signed URL of the image, valid until `urlExpiresAt`. */
   readonly url: string;
   readonly urlExpiresAt: string;
   readonly lastModified?: string;
@@ -34,7 +34,7 @@ export class PhotoShareError extends Error {
 
 export type FeedState = "connecting" | "live" | "recovering" | "offline";
 
-/** Keys that a change touched. */
+/** The keys that a change affected. */
 export interface PhotoChange {
   readonly added: readonly string[];
   readonly updated: readonly string[];
@@ -48,13 +48,13 @@ export interface Snapshot {
   readonly truncated?: boolean;
 }
 
-/** Where snapshots are kept between visits. Cursor and photos must be kept together. */
+/** Storage for snapshots between visits. Cursor and photos must be stored together. */
 export interface SnapshotStorage {
   load(feed: string): Snapshot | null;
   save(feed: string, snapshot: Snapshot): void;
 }
 
-/** What is used of a socket of socket.io-client 4. */
+/** The part of a socket.io-client 4 socket that the module uses. */
 export interface FeedSocket {
   readonly connected: boolean;
   readonly active: boolean;
@@ -67,26 +67,26 @@ export interface FeedSocket {
 }
 
 export interface CommonOptions {
-  /** The server's origin; default: the page's own. */
+  /** The server's origin; default: the page's origin. */
   baseUrl?: string;
-  /** A token to begin with. */
+  /** The initial token. */
   token?: string | null;
   /**
-   * Asked for another token when the server says that it is missing, refused, at its end or soon
-   * at its end. `null` means that there is none.
+   * Called for another token when the current one is missing, invalid, expired or about to expire.
+   * Return `null` if there is none.
    */
   getToken?: (reason: { problem: Problem }) => string | null | Promise<string | null>;
-  /** Default: nothing is kept between visits. */
+  /** Default: nothing is stored between visits. */
   storage?: SnapshotStorage;
-  /** How many photos a list reads at most; default 1000. */
+  /** The maximum number of photos that a list reads; default 1000. */
   maxPhotos?: number;
-  /** The server's bucket prefix, where one is set and a feed has the name of one of its parts. */
+  /** The server's bucket prefix. Needed if one of its segments equals a feed's id. */
   keyPrefix?: string;
   /** For tests. */
   environment?: Partial<Environment>;
 }
 
-/** With `io` the feed has a connection of its own; a handed-in `socket` may be shared by feeds. */
+/** With `io` the feed opens its own connection; a `socket` can be shared by several feeds. */
 export type PhotoFeedOptions = CommonOptions &
   ({ io: (...args: any[]) => any; socket?: undefined } | { socket: FeedSocket; io?: undefined });
 
@@ -94,9 +94,9 @@ export interface UploadOptions {
   onProgress?: (progress: { loaded: number; total: number }) => void;
   signal?: AbortSignal;
   caption?: string;
-  /** Default: the file's own name. */
+  /** Default: the name of the file. */
   filename?: string;
-  /** Default: the file's own type, else by its extension. */
+  /** Default: the type of the file, or the type of its extension. */
   contentType?: string;
 }
 
@@ -109,17 +109,17 @@ export interface FeedEventMap {
 export class PhotoFeed extends EventTarget {
   constructor(feed: string, options: PhotoFeedOptions);
   readonly feed: string;
-  /** Sorted by key: names issued by the server come newest first, others after them. */
+  /** Sorted by key: names issued by the server come first, newest first. */
   readonly photos: readonly Photo[];
   readonly state: FeedState;
-  /** Whether the feed holds more than `maxPhotos`. */
+  /** Whether the feed holds more than `maxPhotos` photos. */
   readonly truncated: boolean;
   readonly cursor: string | null;
-  /** Makes signed URLs fresh; resolves at once if the named photo's is good for another minute. */
+  /** Renews the signed URLs; resolves immediately if this photo's URL is valid for another minute. */
   refresh(key?: string): Promise<Photo | undefined>;
-  /** Resolves when the bucket has the file; rejects with a `PhotoShareError`. */
+  /** Resolves when the bucket has stored the file; rejects with a `PhotoShareError`. */
   upload(file: File | Blob, options?: UploadOptions): Promise<{ feed: string; key: string }>;
-  /** Resolves when the server took the wish; the photo leaves `photos` when it is gone. */
+  /** Resolves when the server has accepted the request; the photo leaves `photos` once it is deleted. */
   remove(key: string, options?: { signal?: AbortSignal }): Promise<void>;
   close(): void;
 
@@ -135,7 +135,7 @@ export class PhotoFeed extends EventTarget {
   ): void;
 }
 
-/** What the module takes from its surroundings. */
+/** The browser APIs that the module uses. */
 export interface Environment {
   fetch: typeof fetch;
   XMLHttpRequest: new () => XMLHttpRequest;
@@ -148,8 +148,8 @@ export interface Environment {
 /** The kebab-name at the end of a problem's `type`. */
 export function problemKind(problem: Problem | undefined): string;
 
-/** A file's content type; by its extension where the browser knows none. */
+/** A file's content type; derived from its extension if the browser reports none. */
 export function contentTypeOf(file: { type?: string; name?: string }): string;
 
-/** Keeps snapshots, signed URLs included, in `localStorage`. */
+/** Stores snapshots, including the signed URLs, in `localStorage`. */
 export function localStorageSnapshots(prefix?: string, storage?: Pick<globalThis.Storage, "getItem" | "setItem">): SnapshotStorage;

@@ -1,9 +1,9 @@
 /**
  * A client for one PhotoShare feed, for any browser app.
  *
- * It has no dependencies and imports nothing: hand in the `io` function of
- * socket.io-client 4 (or a socket that you made), so that it works with a bundler,
- * an import map or a plain script.
+ * It has no dependencies and imports nothing. Pass the `io` function of socket.io-client 4
+ * (or a socket that you created): the module then works with a bundler, an import map or a
+ * plain script.
  *
  *     import { io } from "socket.io-client";
  *     import { PhotoFeed } from "./photoshare-client.js";
@@ -14,25 +14,25 @@
  *     feed.addEventListener("problem", (event) => console.warn(event.detail));
  *     await feed.upload(file, { onProgress: ({ loaded, total }) => {} });
  *
- * How it keeps the album right:
+ * How it keeps `photos` complete:
  *
- * - A *cursor* is a position in the feed's log. Each event carries one; the newest is kept.
- * - After a reconnect it joins with that cursor and the server tells what was missed.
- * - Where the server can't (`recovered: false`), the feed is listed and joined with the list's
- *   cursor. The server takes that cursor before it reads the bucket, so the list and the events
- *   after the cursor overlap and nothing falls between.
- * - What was told live while a list was being read is applied on top of the list, never under it.
+ * - A *cursor* is a position in the feed's log. Each event carries one; the client keeps the newest.
+ * - After a reconnect the client joins with that cursor, and the server sends the missed events.
+ * - If the server can't (`recovered: false`), the client lists the feed and joins with the list's
+ *   cursor. The server reads that cursor before it reads the bucket, so the list and the events
+ *   after the cursor overlap and no event is lost between them.
+ * - Events that arrive while a list is being read are applied on top of the list, never under it.
  *
  * Types: photoshare-client.d.ts.
  */
 
 const PROBLEM = "urn:photoshare:problem:";
-const ANSWER_TIMEOUT_MS = 15_000;
+const RESPONSE_TIMEOUT_MS = 15_000;
 const PAGE_SIZE = 200;
 const RELIST_JITTER_MS = 2_000;
 const MIN_REFRESH_INTERVAL_MS = 5_000;
 const URL_MARGIN_MS = 60_000;
-/** Listing again at once is tried this often; after that once in a while. */
+/** Attempts with exponential backoff; later attempts are RECOVERY_PAUSE_MS apart. */
 const RECOVERY_ATTEMPTS = 5;
 const RECOVERY_PAUSE_MS = 60_000;
 const REQUEST_ATTEMPTS = 5;
@@ -45,7 +45,7 @@ const TYPE_BY_EXTENSION = {
   heic: "image/heic", heif: "image/heif", avif: "image/avif",
 };
 
-/** A failure that carries an RFC 9457 problem object, the server's or one of this module. */
+/** An error that carries an RFC 9457 problem object, from the server or from this module. */
 export class PhotoShareError extends Error {
   constructor(problem, options) {
     super(problem.detail ?? problem.title ?? problem.type, options);
@@ -64,7 +64,7 @@ export function problemKind(problem) {
   return String(problem?.type ?? "").split(":").at(-1);
 }
 
-/** The content type of a file; by its extension where the browser knows none (often HEIC). */
+/** The content type of a file; derived from its extension if the browser reports none (often HEIC). */
 export function contentTypeOf(file) {
   const declared = (file.type ?? "").split(";")[0].trim().toLowerCase();
   if (declared === "image/jpg") return "image/jpeg";
@@ -73,9 +73,9 @@ export function contentTypeOf(file) {
 }
 
 /**
- * Keeps a feed's snapshot (cursor and photos) in `localStorage`, so that a reload within the
- * life of the signed URLs needs no list. The snapshot holds those URLs: leave it out where
- * other people use the same browser profile.
+ * Stores a feed's snapshot (cursor and photos) in `localStorage`, so that a reload while the
+ * signed URLs are valid needs no list. The snapshot contains those URLs: do not use it where
+ * other people share the browser profile.
  */
 export function localStorageSnapshots(prefix = "photoshare:", storage = globalThis.localStorage) {
   return {
@@ -90,7 +90,7 @@ export function localStorageSnapshots(prefix = "photoshare:", storage = globalTh
       try {
         storage.setItem(prefix + feed, JSON.stringify(snapshot));
       } catch {
-        // Full or forbidden: an old snapshot is still a consistent one, so it may stay.
+        // Storage is full or forbidden. An older snapshot stays: it is still consistent.
       }
     },
   };
@@ -99,8 +99,8 @@ export function localStorageSnapshots(prefix = "photoshare:", storage = globalTh
 /**
  * One feed: its photos, its connection, uploads and removals.
  *
- * Events: `change` (`detail: {added, updated, removed}`, keys), `state` (`detail`: the state),
- * `problem` (`detail`: a problem object).
+ * Events: `change` (`detail`: the keys that were `added`, `updated` and `removed`), `state`
+ * (`detail`: the new state), `problem` (`detail`: a problem object).
  */
 export class PhotoFeed extends EventTarget {
   #feed;
@@ -118,20 +118,20 @@ export class PhotoFeed extends EventTarget {
   #ownsSocket;
   #handlers = [];
   #closed = new AbortController();
-  /** Aborted when the connection ends: whatever was being done on it ends too. */
+  /** Aborted when the connection ends, which cancels the work started on it. */
   #connection = null;
-  #refusals = 0;
+  #rejections = 0;
   #delays = null;
 
-  /** The position up to which `#album` is complete; null while that isn't known. */
+  /** The position up to which `#album` is complete; null while it is unknown. */
   #cursor = null;
-  /** Whether what is told follows #cursor: not before the answer to the connection's last join was taken. */
-  #follows = false;
-  /** The last position told on this connection, even while the album isn't complete. */
-  #told = null;
-  /** What was told live since a list began; null when none is being read. */
+  /** Whether incoming events continue from #cursor; true once the latest join response was applied. */
+  #isContiguous = false;
+  /** The last position received on this connection, even while the album is incomplete. */
+  #received = null;
+  /** The events received since a list began; null while no list is being read. */
   #journal = null;
-  /** Cursors of journal events already applied, which a join may tell again. */
+  /** Cursors of journal events that are already applied, which the server may send again. */
   #applied = new Set();
   #syncing = null;
   #listedAt = -Infinity;
@@ -160,7 +160,7 @@ export class PhotoFeed extends EventTarget {
     return this.#feed;
   }
 
-  /** A snapshot, sorted by key: names issued by the server come newest first, others after. */
+  /** A frozen array, sorted by key: names issued by the server come first, newest first. */
   get photos() {
     return this.#album.photos;
   }
@@ -170,7 +170,7 @@ export class PhotoFeed extends EventTarget {
     return this.#state;
   }
 
-  /** Whether the feed holds more photos than `maxPhotos`, so that the oldest aren't in `photos`. */
+  /** Whether the feed holds more than `maxPhotos` photos, so that `photos` lacks the oldest. */
   get truncated() {
     return this.#truncated;
   }
@@ -181,15 +181,16 @@ export class PhotoFeed extends EventTarget {
   }
 
   /**
-   * Makes the signed URLs fresh by listing the feed again; call it when an image fails to load
-   * after its `urlExpiresAt`, or before a URL is used late. Calls during a list share it.
+   * Renews the signed URLs by listing the feed again. Call it when an image fails to load after
+   * its `urlExpiresAt`, or before using a URL that is about to expire. Concurrent calls share one
+   * list.
    *
-   * @param {string} [key] resolves at once if this photo's URL is good for another minute
-   * @returns the photo with that key, if it is there
+   * @param {string} [key] resolves immediately if this photo's URL is valid for another minute
+   * @returns the photo with that key, or undefined if the feed has none
    */
   async refresh(key) {
     const photo = this.#album.get(key);
-    if (photo && this.#goodFor(photo, URL_MARGIN_MS)) return photo;
+    if (photo && this.#isUrlValidFor(photo, URL_MARGIN_MS)) return photo;
     if (!this.#connection) throw problemError("offline", "The server can't be reached.");
     if (this.#syncing) await this.#syncing;
     else if (this.#env.now() - this.#listedAt > MIN_REFRESH_INTERVAL_MS) await this.#sync();
@@ -197,17 +198,17 @@ export class PhotoFeed extends EventTarget {
   }
 
   /**
-   * Uploads a photo. It is in the feed when the bucket says so, which a `change` event tells;
-   * this only tells that the bucket took it.
+   * Uploads a photo. Resolves when the bucket has stored it; the photo appears in `photos` with the
+   * `change` event that follows.
    *
    * @returns {Promise<{feed: string, key: string}>}
-   * @throws {PhotoShareError} with the server's problem
+   * @throws {PhotoShareError} with the problem that the server returned
    */
   async upload(file, { onProgress, signal, caption, filename = file.name, contentType } = {}) {
     const body = {
       contentType: contentType ?? contentTypeOf(file),
       size: file.size,
-      filename: fits(filename) ? filename : undefined,
+      filename: isValidFilename(filename) ? filename : undefined,
       caption: caption || undefined,
     };
     const grant = await this.#api.call("POST", this.#path("uploads"), { signal, body });
@@ -216,12 +217,12 @@ export class PhotoFeed extends EventTarget {
     return { feed: this.#feed, key: grant.key };
   }
 
-  /** Asks for a photo's removal; it leaves `photos` when the bucket says that it is gone. */
+  /** Requests a photo's removal; it leaves `photos` when the bucket confirms the removal. */
   async remove(key, { signal } = {}) {
     await this.#api.call("DELETE", this.#path("photos", this.#nameOf(key)), { signal });
   }
 
-  /** Ends everything. A socket that was handed in stays open; the feed is left. */
+  /** Leaves the feed and stops all work. A socket that was passed in stays open. */
   close() {
     if (this.#closed.signal.aborted) return;
     this.#save();
@@ -238,11 +239,11 @@ export class PhotoFeed extends EventTarget {
   #makeSocket({ io, baseUrl }) {
     const settings = {
       transports: ["websocket", "polling"],
-      // Without it socket.io-client stays with the first transport, even behind a proxy that refuses it.
+      // Without it socket.io-client retries only the first transport, even behind a proxy that rejects it.
       tryAllTransports: true,
       auth: (send) => send(this.#credentials.token ? { token: this.#credentials.token } : {}),
       autoConnect: false,
-      // A connection of its own, so that close() ends no other code's.
+      // A dedicated connection, so that close() does not close a connection that other code uses.
       forceNew: true,
     };
     return baseUrl ? io(baseUrl, settings) : io(settings);
@@ -255,9 +256,9 @@ export class PhotoFeed extends EventTarget {
       connect_error: (error) => this.#onConnectError(error),
       imageUploaded: (data) => this.#onEvent({ event: "imageUploaded", data }),
       imageRemoved: (data) => this.#onEvent({ event: "imageRemoved", data }),
-      joined: (answer) => this.#onJoined(answer),
+      joined: (response) => this.#onJoined(response),
       left: (notice) => this.#onLeft(notice),
-      problem: (problem) => this.#tellProblem(problem),
+      problem: (problem) => this.#emitProblem(problem),
       tokenExpiring: () => this.#onTokenExpiring(),
       reconnect: (hint) => this.#onReconnectHint(hint),
     };
@@ -266,69 +267,69 @@ export class PhotoFeed extends EventTarget {
   }
 
   #onConnect() {
-    this.#refusals = 0;
+    this.#rejections = 0;
     this.#endConnection();
     this.#restoreDelays();
     this.#connection = new AbortController();
     this.#setState(this.#state === "connecting" ? "connecting" : "recovering");
-    this.#inBackground((signal) => this.#enter(signal));
+    this.#runOnConnection((signal) => this.#joinAndRecover(signal));
   }
 
   #onDisconnect(reason) {
     this.#endConnection();
     this.#setState("offline");
-    // The server ends a connection in this way when its token ends; the client library stays away.
-    if (reason === "io server disconnect") this.#connectWithFreshToken(problemOf("token-expired"));
+    // The server disconnects this way when the token expires; the client library does not reconnect then.
+    if (reason === "io server disconnect") this.#connectWithFreshToken(makeProblem("token-expired"));
   }
 
   #onConnectError(error) {
     this.#setState("offline");
-    // An active socket comes back by itself; a refused one is ours to bring back.
+    // An active socket reconnects by itself; a rejected one does not.
     if (this.#socket.active) return;
-    const problem = error.data?.type ? error.data : problemOf(error.message);
+    const problem = error.data?.type ? error.data : makeProblem(error.message);
     if (isTokenProblem(problem)) this.#connectWithFreshToken(problem);
     else this.#reconnectLater(problem);
   }
 
   async #connectWithFreshToken(problem) {
     try {
-      await this.#pauseAfterRefusal();
+      await this.#backOffAfterRejection();
       await this.#credentials.renew(problem);
       if (!this.#closed.signal.aborted) this.#socket.connect();
     } catch (error) {
-      this.#tellFailure(error);
+      this.#emitError(error);
     }
   }
 
   async #reconnectLater(problem) {
-    this.#tellProblem(problem);
-    if (!mayPass(problem)) return;
+    this.#emitProblem(problem);
+    if (!isTransient(problem)) return;
     try {
-      this.#refusals = Math.max(this.#refusals, 1);
-      await this.#pauseAfterRefusal();
+      this.#rejections = Math.max(this.#rejections, 1);
+      await this.#backOffAfterRejection();
       this.#socket.connect();
     } catch {
-      // Closed meanwhile.
+      // The feed was closed during the pause.
     }
   }
 
-  /** The first refusal is answered at once; a row of them ever more slowly. */
-  async #pauseAfterRefusal() {
-    const refusals = this.#refusals++;
-    if (refusals > 0) await sleep(this.#env, backoff(this.#env, refusals - 1), this.#closed.signal);
+  /** Retries immediately after the first rejection, with exponential backoff after further ones. */
+  async #backOffAfterRejection() {
+    const rejections = this.#rejections++;
+    if (rejections > 0) await sleep(this.#env, backoff(this.#env, rejections - 1), this.#closed.signal);
   }
 
   #endConnection() {
     this.#connection?.abort();
     this.#connection = null;
-    this.#told = null;
-    this.#follows = false;
+    this.#received = null;
+    this.#isContiguous = false;
     this.#journal = null;
     this.#applied.clear();
   }
 
-  /** Runs `work` for as long as this connection lasts; a failure that can't pass ends the feed. */
-  async #inBackground(work) {
+  /** Runs `work` while this connection lasts; a permanent error disconnects the feed. */
+  async #runOnConnection(work) {
     const { signal } = this.#connection;
     try {
       await work(signal);
@@ -337,13 +338,13 @@ export class PhotoFeed extends EventTarget {
       this.#endConnection();
       this.#setState("offline");
       if (this.#ownsSocket) this.#socket.disconnect();
-      this.#tellFailure(error);
+      this.#emitError(error);
     }
   }
 
   /**
-   * A server that is about to go says when to come back. The transport then closes by itself and
-   * the client library returns; only its first pause is made as long as the server asked.
+   * A server that shuts down sends the delay before reconnecting. The transport then closes and
+   * the client library reconnects; only its first delay is set to what the server requested.
    */
   #onReconnectHint(hint) {
     const manager = this.#socket.io;
@@ -365,34 +366,34 @@ export class PhotoFeed extends EventTarget {
   async #onTokenExpiring() {
     const signal = this.#connection?.signal;
     try {
-      await this.#authenticate(problemOf("token-expired"), signal);
+      await this.#authenticate(makeProblem("token-expired"), signal);
     } catch (error) {
-      if (!signal?.aborted) this.#tellFailure(error);
+      if (!signal?.aborted) this.#emitError(error);
     }
   }
 
   async #authenticate(problem, signal) {
     const token = await this.#credentials.renew(problem);
-    await this.#askOnce("authenticate", { token }, signal);
+    await this.#request("authenticate", { token }, signal);
   }
 
-  // ── joining and recovering ────────────────────────────────────────────────────────────────
+  // ── joining and recovery ────────────────────────────────────────────────────────────────
 
-  async #enter(signal) {
+  async #joinAndRecover(signal) {
     if (this.#cursor !== null) {
-      const { recovered } = await this.#join(this.#cursor, signal, (answer) => this.#takeAnswer(answer));
+      const { recovered } = await this.#join(this.#cursor, signal, (response) => this.#applyJoinResponse(response));
       if (recovered) return;
       await this.#relistJitter(signal);
     }
     await this.#sync();
   }
 
-  /** Many clients hear of a lost log at the same moment; they shouldn't list at the same moment. */
+  /** All clients learn of a lost log at the same moment; jitter spreads their list requests. */
   #relistJitter(signal) {
     return sleep(this.#env, this.#env.random() * RELIST_JITTER_MS, signal);
   }
 
-  /** Lists and joins, once at a time: callers during a run share it. */
+  /** Lists and joins; concurrent callers share one run. */
   #sync() {
     const { signal } = this.#connection;
     const run = this.#syncing ?? this.#listAndJoin(signal);
@@ -401,32 +402,32 @@ export class PhotoFeed extends EventTarget {
       if (this.#syncing === run) this.#syncing = null;
     };
     run.then(done, done);
-    // A new connection must not wait for a run of the old one.
+    // A new connection must not wait for a run of the previous one.
     signal.addEventListener("abort", done, { once: true });
     return run;
   }
 
   async #listAndJoin(signal) {
     for (let attempt = 0; ; attempt++) {
-      this.#journal = new Journal(this.#told);
+      this.#journal = new Journal(this.#received);
       const list = await this.#tryList(signal);
-      const take = (answer) => this.#takeListAndAnswer(list, answer);
-      const { recovered } = await this.#join(list?.cursor, signal, take);
+      const onResponse = (response) => this.#applyListAndJoinResponse(list, response);
+      const { recovered } = await this.#join(list?.cursor, signal, onResponse);
       if (list && recovered) return;
       const isLast = attempt === RECOVERY_ATTEMPTS - 1;
-      if (isLast) this.#tellProblem(problemOf("recovery-incomplete", "Some photos may be missing; trying again."));
+      if (isLast) this.#emitProblem(makeProblem("recovery-incomplete", "Some photos may be missing; retrying."));
       const pause = attempt < RECOVERY_ATTEMPTS - 1 ? backoff(this.#env, attempt) : RECOVERY_PAUSE_MS;
       await sleep(this.#env, pause, signal);
     }
   }
 
-  /** The list, or null where reading it failed in a way that may pass. */
+  /** The list, or null after a transient error. */
   async #tryList(signal) {
     try {
       return await this.#list(signal);
     } catch (error) {
-      if (signal.aborted || !mayPass(error.problem)) throw error;
-      this.#tellFailure(error);
+      if (signal.aborted || !isTransient(error.problem)) throw error;
+      this.#emitError(error);
       return null;
     }
   }
@@ -438,7 +439,7 @@ export class PhotoFeed extends EventTarget {
     do {
       const query = new URLSearchParams({ limit: String(PAGE_SIZE), ...(before && { before }) });
       const page = await this.#api.call("GET", `${this.#path("photos")}?${query}`, { signal, attempts: 1 });
-      // The first page's: what came while later pages were read lies after it.
+      // The first page's cursor: events during the later pages come after it.
       cursor ??= page.cursor;
       photos.push(...page.photos);
       before = page.before;
@@ -447,74 +448,74 @@ export class PhotoFeed extends EventTarget {
     return { cursor, photos: photos.slice(0, this.#maxPhotos), truncated: Boolean(before) || photos.length > this.#maxPhotos };
   }
 
-  /** Asks to join; a token that the server no longer takes is renewed once. */
-  async #join(cursor, signal, take) {
+  /** Joins the feed; renews the token once if the server no longer accepts it. */
+  async #join(cursor, signal, onResponse) {
     const request = { feed: this.#feed, ...(cursor != null && { cursor }) };
-    this.#follows = false;
+    this.#isContiguous = false;
     try {
-      return await this.#askPatiently("join", request, signal, take);
+      return await this.#requestWithRetry("join", request, signal, onResponse);
     } catch (error) {
       if (signal.aborted || !isTokenProblem(error.problem)) throw error;
       await this.#authenticate(error.problem, signal);
-      return this.#askOnce("join", request, signal, take);
+      return this.#request("join", request, signal, onResponse);
     }
   }
 
-  async #askPatiently(event, argument, signal, take) {
+  async #requestWithRetry(event, argument, signal, onResponse) {
     for (let attempt = 0; ; attempt++) {
       try {
-        return await this.#askOnce(event, argument, signal, take);
+        return await this.#request(event, argument, signal, onResponse);
       } catch (error) {
-        if (signal.aborted || !mayPass(error.problem)) throw error;
-        if (attempt === RECOVERY_ATTEMPTS) this.#tellFailure(error);
+        if (signal.aborted || !isTransient(error.problem)) throw error;
+        if (attempt === RECOVERY_ATTEMPTS) this.#emitError(error);
         await sleep(this.#env, backoff(this.#env, attempt), signal);
       }
     }
   }
 
   /**
-   * One request and its answer. `take` is called within the answer's callback: a promise's
-   * continuation could run after an event that follows the answer in the same packet.
+   * Sends one request and resolves to its response. `onResponse` runs inside the acknowledgement
+   * callback: a promise's continuation could run after an event that follows in the same packet.
    */
-  #askOnce(event, argument, signal, take) {
+  #request(event, argument, signal, onResponse) {
     return new Promise((resolve, reject) => {
-      const forget = onAbort(signal, reject);
-      this.#socket.timeout(ANSWER_TIMEOUT_MS).emit(event, argument, (failure, answer) => {
-        forget();
+      const removeListener = onAbort(signal, reject);
+      this.#socket.timeout(RESPONSE_TIMEOUT_MS).emit(event, argument, (error, response) => {
+        removeListener();
         if (signal?.aborted) return;
-        if (failure) return reject(problemError("unavailable", "The server did not answer.", failure));
-        if (isProblem(answer)) return reject(new PhotoShareError(answer));
-        take?.(answer);
-        resolve(answer);
+        if (error) return reject(problemError("unavailable", "The server did not respond.", error));
+        if (isProblem(response)) return reject(new PhotoShareError(response));
+        onResponse?.(response);
+        resolve(response);
       });
     });
   }
 
-  #takeAnswer({ recovered, cursor, events }) {
-    this.#told = cursor;
-    if (!recovered) return this.#lost();
-    this.#follow(cursor);
+  #applyJoinResponse({ recovered, cursor, events }) {
+    this.#received = cursor;
+    if (!recovered) return this.#onLogLost();
+    this.#followFrom(cursor);
     this.#change(() => events.forEach((event) => this.#album.apply(event)));
     this.#setState("live");
   }
 
-  /** The list, what was told live after it, then what the answer adds: the order of the log. */
-  #takeListAndAnswer(list, answer) {
-    const told = list ? this.#journal.after(list.cursor) : [];
-    this.#applied = new Set(told.map(({ data }) => data.cursor));
-    const fresh = answer.events.filter(({ data }) => !this.#applied.has(data.cursor));
-    // Where the answer ends within what was told live, the live position is the newer one.
-    this.#told = fresh.length > 0 || told.length === 0 ? answer.cursor : told.at(-1).data.cursor;
+  /** Applies the list, the events received after it, then those the response adds: the log's order. */
+  #applyListAndJoinResponse(list, response) {
+    const live = list ? this.#journal.after(list.cursor) : [];
+    this.#applied = new Set(live.map(({ data }) => data.cursor));
+    const missed = response.events.filter(({ data }) => !this.#applied.has(data.cursor));
+    // If the live events already cover the response, the live position is the newer one.
+    this.#received = missed.length > 0 || live.length === 0 ? response.cursor : live.at(-1).data.cursor;
     this.#journal = null;
-    if (list) this.#replacePhotos(list, [...told, ...fresh]);
-    if (!list || !answer.recovered) return this.#lost();
-    this.#follow(this.#told);
+    if (list) this.#replacePhotos(list, [...live, ...missed]);
+    if (!list || !response.recovered) return this.#onLogLost();
+    this.#followFrom(this.#received);
     this.#setState("live");
   }
 
-  #follow(cursor) {
+  #followFrom(cursor) {
     this.#cursor = cursor;
-    this.#follows = true;
+    this.#isContiguous = true;
   }
 
   #replacePhotos({ photos, truncated }, events) {
@@ -525,40 +526,40 @@ export class PhotoFeed extends EventTarget {
     });
   }
 
-  #lost() {
+  #onLogLost() {
     this.#cursor = null;
-    this.#follows = false;
+    this.#isContiguous = false;
     if (this.#state === "live") this.#setState("recovering");
   }
 
-  // ── what the server tells ─────────────────────────────────────────────────────────────────
+  // ── events from the server ────────────────────────────────────────────────────────────────
 
   #onEvent(event) {
     const { feed, cursor } = event.data;
     if (feed !== this.#feed || !this.#connection) return;
     if (this.#applied.delete(cursor)) return;
-    this.#told = cursor;
+    this.#received = cursor;
     this.#journal?.add(event);
-    // A position is worth keeping only if everything before it is in the album.
-    if (this.#follows) this.#cursor = cursor;
+    // Keep a position only if the album holds everything before it.
+    if (this.#isContiguous) this.#cursor = cursor;
     this.#change(() => this.#album.apply(event));
   }
 
-  /** A join answer that nobody asked for: the server lost the log, or caught this client up. */
-  #onJoined(answer) {
-    if (answer.feed !== this.#feed || !this.#connection) return;
-    if (this.#syncing || this.#cursor === null) return this.#restartJournal(answer);
-    this.#takeAnswer(answer);
-    if (answer.recovered) return;
-    this.#inBackground(async (signal) => {
+  /** An unsolicited join response: the server lost the log, or caught this client up. */
+  #onJoined(response) {
+    if (response.feed !== this.#feed || !this.#connection) return;
+    if (this.#syncing || this.#cursor === null) return this.#restartJournal(response);
+    this.#applyJoinResponse(response);
+    if (response.recovered) return;
+    this.#runOnConnection(async (signal) => {
       await this.#relistJitter(signal);
       await this.#sync();
     });
   }
 
-  /** While a list is being read, its own join decides; positions told before no longer count. */
+  /** While a list is being read, its own join decides; earlier positions are no longer valid. */
   #restartJournal({ cursor }) {
-    this.#told = cursor;
+    this.#received = cursor;
     if (this.#journal) this.#journal = new Journal(cursor);
   }
 
@@ -566,10 +567,10 @@ export class PhotoFeed extends EventTarget {
     if (feed !== this.#feed) return;
     this.#endConnection();
     this.#setState("offline");
-    this.#tellProblem(problemOf("forbidden", `The feed is no longer open to this token (${reason}).`));
+    this.#emitProblem(makeProblem("forbidden", `This token no longer grants access to the feed (${reason}).`));
   }
 
-  // ── telling the app ───────────────────────────────────────────────────────────────────────
+  // ── events to the app ─────────────────────────────────────────────────────────────────────
 
   #change(edit) {
     const difference = this.#album.edit(edit);
@@ -583,12 +584,12 @@ export class PhotoFeed extends EventTarget {
     this.#dispatch("state", state);
   }
 
-  #tellFailure(error) {
+  #emitError(error) {
     if (error.name === "AbortError") return;
-    this.#tellProblem(error.problem ?? problemOf("unavailable", error.message));
+    this.#emitProblem(error.problem ?? makeProblem("unavailable", error.message));
   }
 
-  #tellProblem(problem) {
+  #emitProblem(problem) {
     this.#dispatch("problem", problem);
   }
 
@@ -596,12 +597,12 @@ export class PhotoFeed extends EventTarget {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
-  // ── keeping ───────────────────────────────────────────────────────────────────────────────
+  // ── snapshots ─────────────────────────────────────────────────────────────────────────────
 
-  /** Expired URLs would show nothing: such a snapshot is as good as none. */
+  /** Ignores a snapshot with expired URLs: its photos could not be displayed. */
   #restore() {
     const snapshot = this.#storage?.load(this.#feed);
-    if (!snapshot?.cursor || !snapshot.photos.every((photo) => this.#goodFor(photo, URL_MARGIN_MS))) return;
+    if (!snapshot?.cursor || !snapshot.photos.every((photo) => this.#isUrlValidFor(photo, URL_MARGIN_MS))) return;
     this.#cursor = snapshot.cursor;
     this.#truncated = Boolean(snapshot.truncated);
     this.#album.edit(() => this.#album.replace(snapshot.photos));
@@ -618,12 +619,12 @@ export class PhotoFeed extends EventTarget {
   }
 
   #save() {
-    // Cursor and photos belong together: without a cursor there is nothing to come back to.
+    // Without a cursor a snapshot can't be continued.
     if (!this.#storage || this.#cursor === null) return;
     this.#storage.save(this.#feed, { cursor: this.#cursor, photos: this.photos, truncated: this.#truncated });
   }
 
-  #goodFor(photo, ms) {
+  #isUrlValidFor(photo, ms) {
     return Date.parse(photo.urlExpiresAt) - this.#env.now() > ms;
   }
 
@@ -642,20 +643,20 @@ export class PhotoFeed extends EventTarget {
 const ISSUED_NAME = /^0[0-9a-f]{12}-[0-9a-f]{20}\.\w+$/;
 
 /**
- * The photo's name within its feed: what follows the feed's slash in the key. Where the bucket
- * prefix isn't known, the feed is looked for in the key. A foreign name may hold the feed's own
- * name as a segment: rather than guess, and delete another photo, that is refused.
+ * The photo's name within its feed: the part of the key after the feed id and its slash. Without
+ * `prefix` the feed id is searched for in the key. If it matches more than one segment and the
+ * name was not issued by the server, this throws instead of guessing and deleting another photo.
  */
 function nameOfKey(key, feed, prefix) {
   if (prefix !== undefined) return key.slice(`${prefix}${feed}/`.length);
   const segments = key.split("/");
-  const places = segments.flatMap((segment, index) => (segment === feed && index < segments.length - 1 ? [index] : []));
+  const positions = segments.flatMap((segment, index) => (segment === feed && index < segments.length - 1 ? [index] : []));
   const isIssued = ISSUED_NAME.test(segments.at(-1)) && segments.at(-2) === feed;
-  if (places.length === 1 || isIssued) return segments.slice(places.at(-1) + 1).join("/");
-  throw problemError("invalid-key", `The feed's place in "${key}" is not clear; set keyPrefix.`);
+  if (positions.length === 1 || isIssued) return segments.slice(positions.at(-1) + 1).join("/");
+  throw problemError("invalid-key", `The feed's position in "${key}" is ambiguous; set keyPrefix.`);
 }
 
-/** The photos by key, and what an edit changed. */
+/** The photos by key; computes what an edit changed. */
 class Album {
   #photos = new Map();
   #sorted = null;
@@ -674,7 +675,7 @@ class Album {
     else if (event === "imageUploaded") this.#photos.set(data.key, photoOf(data));
   }
 
-  /** A list knows less of a photo than its event did: what an unchanged photo had is kept. */
+  /** A list has fewer fields than an event: the fields of an unchanged photo are kept. */
   replace(listed) {
     const known = this.#photos;
     this.#photos = new Map(listed.map((photo) => {
@@ -683,7 +684,7 @@ class Album {
     }));
   }
 
-  /** Runs `change`; tells the keys that it added, updated and removed, or null if none. */
+  /** Runs `change`; returns the keys that it added, updated and removed, or null if none. */
   edit(change) {
     const before = new Map(this.#photos);
     change();
@@ -697,12 +698,12 @@ class Album {
   }
 }
 
-/** What is the photo's in an event, without what is the event's. */
+/** The photo of an event, without the fields of the event itself. */
 function photoOf({ feed, eventName, eventTime, sequencer, cursor, ...photo }) {
   return Object.freeze({ lastModified: eventTime, ...photo });
 }
 
-/** The events told on a connection since the position `start`, in the order of the log. */
+/** The events received on a connection since the position `start`, in the log's order. */
 class Journal {
   #start;
   #events = [];
@@ -715,7 +716,7 @@ class Journal {
     this.#events.push(event);
   }
 
-  /** Those after `cursor`. One that was not told here is ahead of all: nothing follows it. */
+  /** The events after `cursor`. An unknown cursor is ahead of all of them: no event follows it. */
   after(cursor) {
     if (cursor === this.#start) return this.#events;
     const index = this.#events.findIndex(({ data }) => data.cursor === cursor);
@@ -723,7 +724,7 @@ class Journal {
   }
 }
 
-/** The token, and how to get another; several who need one share a single `getToken` call. */
+/** Holds the token and renews it; concurrent renewals share one `getToken` call. */
 class Credentials {
   #getToken;
   #pending = null;
@@ -743,7 +744,7 @@ class Credentials {
   }
 }
 
-/** JSON over HTTP: retries what may pass, renews a token once, throws problems. */
+/** JSON over HTTP: retries transient errors, renews the token once, throws problems. */
 class Api {
   #baseUrl;
   #credentials;
@@ -759,13 +760,13 @@ class Api {
     let renewed = false;
     for (let attempt = 1; ; attempt++) {
       try {
-        return await this.#once(method, path, body, signal);
+        return await this.#fetchJson(method, path, body, signal);
       } catch (error) {
         if (signal?.aborted || !error.problem) throw error;
         if (isTokenProblem(error.problem) && !renewed) {
           renewed = true;
           await this.#credentials.renew(error.problem);
-        } else if (mayPass(error.problem) && attempt < attempts) {
+        } else if (isTransient(error.problem) && attempt < attempts) {
           await sleep(this.#env, error.retryAfterMs ?? backoff(this.#env, attempt - 1), signal);
         } else {
           throw error;
@@ -774,7 +775,7 @@ class Api {
     }
   }
 
-  async #once(method, path, body, signal) {
+  async #fetchJson(method, path, body, signal) {
     const headers = { accept: "application/json" };
     if (body) headers["content-type"] = "application/json";
     if (this.#credentials.token) headers.authorization = `Bearer ${this.#credentials.token}`;
@@ -782,29 +783,29 @@ class Api {
     const response = await this.#env.fetch(this.#baseUrl + path, request).catch((error) => {
       throw error.name === "AbortError" ? error : problemError("offline", "The server can't be reached.", error);
     });
-    if (!response.ok) throw await errorOf(response);
+    if (!response.ok) throw await readError(response);
     return response.json().catch(() => ({}));
   }
 }
 
-async function errorOf(response) {
+async function readError(response) {
   const problem = await response.json().catch(() => null);
-  const fallback = { ...problemOf(response.status >= 500 ? "unavailable" : "invalid-answer"), status: response.status };
+  const fallback = { ...makeProblem(response.status >= 500 ? "unavailable" : "invalid-answer"), status: response.status };
   const error = new PhotoShareError(isProblem(problem) ? problem : { ...fallback, title: `HTTP ${response.status}` });
   const seconds = Number(response.headers.get("retry-after") ?? NaN);
   if (seconds >= 0) error.retryAfterMs = Math.min(seconds * 1_000, BACKOFF_MAX_MS);
   return error;
 }
 
-/** Sends a file with a grant until the bucket has it: 412 says that an earlier try got through. */
+/** Sends a file with a grant until the bucket has stored it; 412 means that an earlier attempt succeeded. */
 async function putFile(file, grant, { onProgress, signal, renew, env }) {
   for (let attempt = 1; ; attempt++) {
-    const status = await putOnce(file, grant, { onProgress, signal, env });
+    const status = await sendFile(file, grant, { onProgress, signal, env });
     if ((status >= 200 && status < 300) || status === 412) return;
     const expired = Date.parse(grant.expiresAt) <= env.now();
-    // 409: an earlier try is still under way.
-    const passing = status === 0 || status === 409 || status === 429 || status >= 500 || expired;
-    if (!passing || attempt === REQUEST_ATTEMPTS) throw storageError(status);
+    // 409: an earlier attempt is still in progress.
+    const transient = status === 0 || status === 409 || status === 429 || status >= 500 || expired;
+    if (!transient || attempt === REQUEST_ATTEMPTS) throw storageError(status);
     await sleep(env, backoff(env, attempt - 1), signal);
     if (!expired) continue;
     try {
@@ -816,17 +817,17 @@ async function putFile(file, grant, { onProgress, signal, renew, env }) {
   }
 }
 
-/** One PUT with exactly the grant's URL and headers; resolves to its status, 0 if there was none. */
-function putOnce(file, { method, url, headers }, { onProgress, signal, env }) {
+/** Sends one PUT with exactly the grant's URL and headers; resolves to its status, 0 on a network error. */
+function sendFile(file, { method, url, headers }, { onProgress, signal, env }) {
   return new Promise((resolve, reject) => {
     const request = new env.XMLHttpRequest();
     if (signal?.aborted) return reject(signal.reason);
-    const forget = onAbort(signal, (reason) => {
+    const removeListener = onAbort(signal, (reason) => {
       request.abort();
       reject(reason);
     });
     const end = (status) => {
-      forget();
+      removeListener();
       resolve(status);
     };
     request.open(method, url);
@@ -843,57 +844,57 @@ function putOnce(file, { method, url, headers }, { onProgress, signal, env }) {
 
 function storageError(status) {
   return status === 0
-    ? problemError("storage-unreachable", "The photo store can't be reached (or its CORS rules refuse this page).")
-    : problemError("storage-refused", `The photo store refused the upload (HTTP ${status}).`, undefined, status);
+    ? problemError("storage-unreachable", "The photo store can't be reached, or its CORS rules do not allow this page.")
+    : problemError("storage-refused", `The photo store rejected the upload (HTTP ${status}).`, undefined, status);
 }
 
-function isProblem(answer) {
-  return typeof answer?.type === "string" && typeof answer?.status === "number";
+function isProblem(response) {
+  return typeof response?.type === "string" && typeof response?.status === "number";
 }
 
-function problemOf(kind, detail) {
+function makeProblem(kind, detail) {
   return { type: PROBLEM + kind, title: kind.replaceAll("-", " "), ...(detail && { detail }) };
 }
 
 function problemError(kind, detail, cause, status) {
-  return new PhotoShareError({ ...problemOf(kind, detail), ...(status && { status }) }, { cause });
+  return new PhotoShareError({ ...makeProblem(kind, detail), ...(status && { status }) }, { cause });
 }
 
 function isTokenProblem(problem) {
   return ["token-missing", "token-invalid", "token-expired"].includes(problemKind(problem));
 }
 
-/** Whether trying again later can help. */
-function mayPass(problem) {
+/** Whether a retry can succeed. */
+function isTransient(problem) {
   const kinds = ["offline", "unavailable", "too-many-requests", "too-many-connections"];
   return kinds.includes(problemKind(problem)) || problem?.status >= 500;
 }
 
-function fits(filename) {
+function isValidFilename(filename) {
   return Boolean(filename) && new TextEncoder().encode(filename).length <= MAX_FILENAME_BYTES;
 }
 
-/** Doubling pauses with jitter: between half and the whole of 0.5 s, 1 s, 2 s … 30 s. */
+/** Exponential backoff with jitter: between 50 % and 100 % of 0.5 s, 1 s, 2 s … 30 s. */
 function backoff(env, attempt) {
-  const whole = Math.min(BACKOFF_MIN_MS * 2 ** attempt, BACKOFF_MAX_MS);
-  return whole * (0.5 + env.random() / 2);
+  const maxMs = Math.min(BACKOFF_MIN_MS * 2 ** attempt, BACKOFF_MAX_MS);
+  return maxMs * (0.5 + env.random() / 2);
 }
 
 function sleep(env, ms, signal) {
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(signal.reason);
-    const forget = onAbort(signal, (reason) => {
+    const removeListener = onAbort(signal, (reason) => {
       env.clearTimeout(timer);
       reject(reason);
     });
     const timer = env.setTimeout(() => {
-      forget();
+      removeListener();
       resolve();
     }, ms);
   });
 }
 
-/** Calls back when `signal` aborts, unless the returned function was called before. */
+/** Calls `callback` when `signal` aborts; the returned function removes the listener. */
 function onAbort(signal, callback) {
   const listener = () => callback(signal.reason);
   if (signal?.aborted) listener();
@@ -901,7 +902,7 @@ function onAbort(signal, callback) {
   return () => signal?.removeEventListener("abort", listener);
 }
 
-/** What the module takes from its surroundings; tests hand in their own. */
+/** The browser APIs that the module uses; tests replace them. */
 function browserEnvironment() {
   return {
     fetch: (...request) => globalThis.fetch(...request),

@@ -1,5 +1,7 @@
-//! Entries as they are kept in Redis. Fields may be added; readers ignore what they don't know, so that
-//! processes of two versions can share a log while one replaces the other.
+//! Entries as they are stored in Redis.
+//!
+//! New fields may be added, and readers ignore unknown ones: during a deployment, processes of two versions
+//! share the log.
 
 use std::borrow::Cow;
 
@@ -9,30 +11,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     feed::{
-        Cursor, Epoch, FeedEvent, FeedId, FeedIdError, KeyError, KeyPrefix, KeyPrefixError, Kind, ObjectKey,
-        Photo, Sequencer, Tag,
+        Cursor, Epoch, EventKind, FeedEvent, FeedId, FeedIdError, KeyError, KeyPrefix, KeyPrefixError,
+        ObjectKey, Photo, Sequencer, Tag,
     },
     log::Entry,
 };
 
-/// What is in Redis is not what was put there.
+/// An entry in Redis that this version cannot decode.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DecodeError {
-    #[error("entry {id} has no proper field {field}")]
+    #[error("field {field} of entry {id} is missing or malformed")]
     Field { id: String, field: &'static str },
-    #[error("event")]
+    #[error("failed to parse the event as JSON")]
     Event(#[from] serde_json::Error),
-    #[error("feed of an event")]
+    #[error("the event has an invalid feed")]
     Feed(#[from] FeedIdError),
-    #[error("key prefix of an event")]
+    #[error("the event has an invalid key prefix")]
     Prefix(#[from] KeyPrefixError),
-    #[error("key of an event")]
+    #[error("the event has an invalid object key")]
     Key(#[from] KeyError),
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Stored<'a> {
+struct EventRecord<'a> {
     removed: bool,
     prefix: Cow<'a, str>,
     feed: Cow<'a, str>,
@@ -43,12 +45,12 @@ struct Stored<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     sequencer: Option<Sequencer>,
     #[serde(flatten)]
-    photo: StoredPhoto,
+    photo: PhotoRecord,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct StoredPhoto {
+struct PhotoRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,18 +71,18 @@ struct StoredPhoto {
     uploaded_by: Option<String>,
 }
 
-/// The event as text.
-pub(super) fn encode(event: &FeedEvent) -> String {
+/// Encodes an event as JSON.
+pub(super) fn encode_event(event: &FeedEvent) -> String {
     let photo = event.photo.clone();
-    let stored = Stored {
-        removed: event.kind == Kind::Removed,
+    let record = EventRecord {
+        removed: event.kind == EventKind::Removed,
         prefix: event.key.prefix().into(),
         feed: event.feed().as_str().into(),
         name: event.key.name().into(),
         event_name: event.event_name.as_str().into(),
         event_time: event.event_time,
         sequencer: event.sequencer.clone(),
-        photo: StoredPhoto {
+        photo: PhotoRecord {
             size: photo.size,
             e_tag: photo.e_tag,
             version_id: photo.version_id,
@@ -92,20 +94,20 @@ pub(super) fn encode(event: &FeedEvent) -> String {
             uploaded_by: photo.uploaded_by,
         },
     };
-    serde_json::to_string(&stored).expect("an event is always JSON")
+    serde_json::to_string(&record).expect("an event has a JSON form")
 }
 
-fn decode(text: &str) -> Result<FeedEvent, DecodeError> {
-    let stored: Stored<'_> = serde_json::from_str(text)?;
-    let feed = FeedId::parse(&stored.feed)?;
-    let key = ObjectKey::build(&KeyPrefix::parse(&stored.prefix)?, &feed, &stored.name)?;
-    let photo = stored.photo;
+fn decode_event(text: &str) -> Result<FeedEvent, DecodeError> {
+    let record: EventRecord<'_> = serde_json::from_str(text)?;
+    let feed = FeedId::parse(&record.feed)?;
+    let key = ObjectKey::build(&KeyPrefix::parse(&record.prefix)?, &feed, &record.name)?;
+    let photo = record.photo;
     Ok(FeedEvent {
-        kind: if stored.removed { Kind::Removed } else { Kind::Uploaded },
+        kind: if record.removed { EventKind::Removed } else { EventKind::Uploaded },
         key,
-        event_name: stored.event_name.into_owned(),
-        event_time: stored.event_time,
-        sequencer: stored.sequencer,
+        event_name: record.event_name.into_owned(),
+        event_time: record.event_time,
+        sequencer: record.sequencer,
         photo: Photo {
             size: photo.size,
             e_tag: photo.e_tag,
@@ -120,49 +122,50 @@ fn decode(text: &str) -> Result<FeedEvent, DecodeError> {
     })
 }
 
-/// An entry of a feed's own stream, whose ids are the offsets.
-pub(super) fn entry_of_feed(id: &StreamId, epoch: Epoch) -> Result<Entry, DecodeError> {
+/// Decodes an entry of a feed's stream. Its id is the offset.
+pub(super) fn decode_feed_entry(id: &StreamId, epoch: Epoch) -> Result<Entry, DecodeError> {
     let offset = id.id.split_once('-').and_then(|(offset, _)| offset.parse().ok());
-    entry(id, epoch, offset.ok_or_else(|| no_field(id, "offset"))?)
+    decode_entry(id, epoch, offset.ok_or_else(|| invalid_field(id, "offset"))?)
 }
 
-/// An entry of a shard's tail.
-pub(super) fn entry_of_tail(id: &StreamId) -> Result<Entry, DecodeError> {
-    let epoch = field(id, "l")?;
-    let offset: u64 = field(id, "o")?.parse().map_err(|_| no_field(id, "o"))?;
-    entry(id, epoch_of(&epoch).ok_or_else(|| no_field(id, "l"))?, offset)
+/// Decodes an entry of a shard's tail. Its fields hold the epoch and the offset.
+pub(super) fn decode_tail_entry(id: &StreamId) -> Result<Entry, DecodeError> {
+    let epoch = read_field(id, "l")?;
+    let offset: u64 = read_field(id, "o")?.parse().map_err(|_| invalid_field(id, "o"))?;
+    decode_entry(id, parse_epoch(&epoch).ok_or_else(|| invalid_field(id, "l"))?, offset)
 }
 
-fn entry(id: &StreamId, epoch: Epoch, offset: u64) -> Result<Entry, DecodeError> {
-    let tag = |name| field(id, name).and_then(|text| tag_of(&text).ok_or_else(|| no_field(id, name)));
+fn decode_entry(id: &StreamId, epoch: Epoch, offset: u64) -> Result<Entry, DecodeError> {
+    let tag =
+        |name| read_field(id, name).and_then(|text| parse_tag(&text).ok_or_else(|| invalid_field(id, name)));
     Ok(Entry {
         cursor: Cursor { epoch, offset, tag: tag("t")? },
-        previous: tag("p")?,
-        event: decode(&field(id, "e")?)?,
+        previous_tag: tag("p")?,
+        event: decode_event(&read_field(id, "e")?)?,
     })
 }
 
-fn field(id: &StreamId, name: &'static str) -> Result<String, DecodeError> {
-    id.get(name).ok_or_else(|| no_field(id, name))
+fn read_field(id: &StreamId, name: &'static str) -> Result<String, DecodeError> {
+    id.get(name).ok_or_else(|| invalid_field(id, name))
 }
 
-fn no_field(id: &StreamId, field: &'static str) -> DecodeError {
+fn invalid_field(id: &StreamId, field: &'static str) -> DecodeError {
     DecodeError::Field { id: id.id.clone(), field }
 }
 
-pub(super) fn epoch_text(epoch: Epoch) -> String {
+pub(super) fn format_epoch(epoch: Epoch) -> String {
     format!("{:016x}", epoch.0)
 }
 
-pub(super) fn epoch_of(text: &str) -> Option<Epoch> {
+pub(super) fn parse_epoch(text: &str) -> Option<Epoch> {
     u64::from_str_radix(text, 16).ok().map(Epoch)
 }
 
-pub(super) fn tag_text(tag: Tag) -> String {
+pub(super) fn format_tag(tag: Tag) -> String {
     format!("{:08x}", tag.0)
 }
 
-pub(super) fn tag_of(text: &str) -> Option<Tag> {
+pub(super) fn parse_tag(text: &str) -> Option<Tag> {
     u32::from_str_radix(text, 16).ok().map(Tag)
 }
 
@@ -174,26 +177,26 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_event_survives_the_way_through_redis(
+        fn an_event_is_the_same_after_encoding_and_decoding(
             removed: bool, name in "[^/.]{1,40}", size: Option<u64>, caption: Option<String>, time in 0_i64..4_000_000_000_000,
         ) {
             let feed = FeedId::parse("Größe").unwrap();
             let prefix = KeyPrefix::parse("app/").unwrap();
             let event = FeedEvent {
-                kind: if removed { Kind::Removed } else { Kind::Uploaded },
+                kind: if removed { EventKind::Removed } else { EventKind::Uploaded },
                 key: ObjectKey::build(&prefix, &feed, &name).unwrap(),
                 event_name: "ObjectCreated:Put".into(),
                 event_time: Some(Timestamp::from_millisecond(time).unwrap()),
                 sequencer: Some(Sequencer::parse("0061aF").unwrap()),
                 photo: Photo { size, caption, ..Photo::default() },
             };
-            prop_assert_eq!(decode(&encode(&event)).unwrap(), event);
+            prop_assert_eq!(decode_event(&encode_event(&event)).unwrap(), event);
         }
     }
 
     #[test]
-    fn fields_of_a_later_version_are_ignored() {
+    fn fields_of_a_newer_version_are_ignored() {
         let text = r#"{"removed":false,"prefix":"","feed":"f","name":"a.jpg","eventName":"ObjectCreated:Put","later":{"x":1}}"#;
-        assert_eq!(decode(text).unwrap().key.as_str(), "f/a.jpg");
+        assert_eq!(decode_event(text).unwrap().key.as_str(), "f/a.jpg");
     }
 }

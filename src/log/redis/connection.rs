@@ -1,4 +1,4 @@
-//! A connection to whatever holds the log: one server, or a Redis Cluster.
+//! A connection to the deployment that holds the log: a single server or a Redis Cluster.
 
 use redis::{
     Cmd, Pipeline, RedisFuture, Value,
@@ -6,15 +6,15 @@ use redis::{
     cluster_async::ClusterConnection,
 };
 
-/// A connection over which many ask at once.
+/// A connection that carries many requests at the same time. Clones share it.
 #[derive(Clone)]
-pub(super) enum Connection {
+pub(super) enum RedisConnection {
     Server(MultiplexedConnection),
-    /// It finds the node for each call by the slot of the call's keys, which must be one.
+    /// Routes each call by the slot of its keys, which must be a single one.
     Cluster(ClusterConnection),
 }
 
-impl ConnectionLike for Connection {
+impl ConnectionLike for RedisConnection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         match self {
             Self::Server(server) => server.req_packed_command(cmd),

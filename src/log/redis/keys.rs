@@ -1,63 +1,63 @@
-//! The names of everything in Redis.
+//! The names of all keys in Redis: `{prefix}{sNN}:…`.
 //!
-//! `{prefix}{sNN}:…`: the shard is the hash tag and stands first, so that all that one script touches
-//! lies in one slot of a cluster, and no feed's name can move it.
+//! The shard is the hash tag and precedes the feed, so that all keys of one script lie in one slot of a
+//! cluster, and no name of a feed can move them to another.
 
 use crate::{
     feed::FeedId,
-    log::{SHARDS, Shards, crc16, shard},
+    log::{SHARD_COUNT, Shards, crc16, shard_of},
 };
 
-/// The slots of a Redis Cluster.
-const SLOTS: u16 = 16384;
+/// The number of slots of a Redis Cluster.
+const CLUSTER_SLOTS: u16 = 16384;
 
-/// What every key of this deployment begins with.
+/// What every key of this deployment begins with: a parsed `REDIS_KEY_PREFIX`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RedisPrefix(String);
+pub struct RedisKeyPrefix(String);
 
-/// A prefix that would move the hash tag.
+/// A prefix that is too long, or that would change the hash tag of the keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must not contain '{{' or '}}', and have at most 100 bytes")]
-pub struct RedisPrefixError;
+#[error("must not contain '{{' or '}}', and must have at most 100 bytes")]
+pub struct RedisKeyPrefixError;
 
-impl RedisPrefix {
-    /// Judges `text` as a prefix.
+impl RedisKeyPrefix {
+    /// Validates `text` as a prefix.
     ///
     /// # Errors
-    /// When it holds a brace or is long.
-    pub fn parse(text: &str) -> Result<Self, RedisPrefixError> {
-        let good = text.len() <= 100 && !text.contains(['{', '}']);
-        if good { Ok(Self(text.to_owned())) } else { Err(RedisPrefixError) }
+    /// When it contains a brace or has more than 100 bytes.
+    pub fn parse(text: &str) -> Result<Self, RedisKeyPrefixError> {
+        let valid = text.len() <= 100 && !text.contains(['{', '}']);
+        if valid { Ok(Self(text.to_owned())) } else { Err(RedisKeyPrefixError) }
     }
 
-    /// What a script about `feed` works on: meta, entries, what was seen, when it was, and the tail.
-    pub(super) fn of_feed(&self, feed: &FeedId) -> [String; 5] {
-        let shard = shard(feed);
-        let key = |kind: &str| format!("{}{kind}:{feed}", self.of_shard(shard));
-        [key("meta"), key("feed"), key("seen"), key("times"), self.tail(shard)]
+    /// `KEYS` of the scripts about `feed`: meta, entries, seen, times, and the tail of its shard.
+    pub(super) fn feed_keys(&self, feed: &FeedId) -> [String; 5] {
+        let shard = shard_of(feed);
+        let key = |kind: &str| format!("{}{kind}:{feed}", self.shard_prefix(shard));
+        [key("meta"), key("feed"), key("seen"), key("times"), self.tail_key(shard)]
     }
 
-    /// Who watches `feed`, by process.
-    pub(super) fn watchers(&self, feed: &FeedId) -> String {
-        format!("{}watchers:{feed}", self.of_shard(shard(feed)))
+    /// The hash of the watchers of `feed`, by process.
+    pub(super) fn watchers_key(&self, feed: &FeedId) -> String {
+        format!("{}watchers:{feed}", self.shard_prefix(shard_of(feed)))
     }
 
-    /// Written to for nothing but to see that a shard can be written to.
-    pub(super) fn probe(&self, shard: u16) -> String {
-        format!("{}probe", self.of_shard(shard))
+    /// The string that shows whether a shard accepts writes.
+    pub(super) fn probe_key(&self, shard: u16) -> String {
+        format!("{}probe", self.shard_prefix(shard))
     }
 
-    /// What was appended in a shard.
-    pub(super) fn tail(&self, shard: u16) -> String {
-        format!("{}tail", self.of_shard(shard))
+    /// The stream of all appends to the feeds of a shard.
+    pub(super) fn tail_key(&self, shard: u16) -> String {
+        format!("{}tail", self.shard_prefix(shard))
     }
 
-    /// What an examination tries things on, in shard 0.
-    pub(super) fn trial(&self, random: &str) -> String {
-        format!("{}trial:{random}", self.of_shard(0))
+    /// The stream that `photoshare doctor` writes and deletes, in shard 0.
+    pub(super) fn trial_key(&self, id: &str) -> String {
+        format!("{}trial:{id}", self.shard_prefix(0))
     }
 
-    fn of_shard(&self, shard: u16) -> String {
+    fn shard_prefix(&self, shard: u16) -> String {
         format!("{}{{{}}}:", self.0, hash_tag(shard))
     }
 }
@@ -66,15 +66,15 @@ fn hash_tag(shard: u16) -> String {
     format!("s{shard:02}")
 }
 
-/// The slot of a Redis Cluster in which everything of `shard` lies.
+/// The cluster slot of all keys of `shard`.
 /// <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags>
-pub(super) fn slot(shard: u16) -> u16 {
-    crc16(&hash_tag(shard)) % SLOTS
+pub(super) fn cluster_slot(shard: u16) -> u16 {
+    crc16(&hash_tag(shard)) % CLUSTER_SLOTS
 }
 
-/// The numbers of `shards`.
-pub(super) fn numbers(shards: Shards) -> impl Iterator<Item = u16> {
-    (0..SHARDS).filter(move |shard| shards.0 & (1 << shard) != 0)
+/// The numbers of `shards`, ascending.
+pub(super) fn shard_numbers(shards: Shards) -> impl Iterator<Item = u16> {
+    (0..SHARD_COUNT).filter(move |shard| shards.0 & (1 << shard) != 0)
 }
 
 #[cfg(test)]
@@ -82,21 +82,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_key_of_a_feed_begins_with_its_shard() {
-        let prefix = RedisPrefix::parse("photoshare:").unwrap();
+    fn every_key_of_a_feed_begins_with_the_prefix_and_the_shard() {
+        let prefix = RedisKeyPrefix::parse("photoshare:").unwrap();
         let feed = FeedId::parse("summer").unwrap();
-        let keys = prefix.of_feed(&feed);
+        let keys = prefix.feed_keys(&feed);
         assert_eq!(keys[0], "photoshare:{s09}:meta:summer");
         assert_eq!(keys[4], "photoshare:{s09}:tail");
         let braces = FeedId::parse("}{x}").unwrap();
-        assert!(prefix.of_feed(&braces).iter().all(|key| key.starts_with("photoshare:{s")));
+        assert!(prefix.feed_keys(&braces).iter().all(|key| key.starts_with("photoshare:{s")));
     }
 
     #[test]
-    fn a_prefix_has_no_braces() {
-        assert!(RedisPrefix::parse("").is_ok());
-        for bad in ["a{b", "a}b", &"x".repeat(101)] {
-            assert_eq!(RedisPrefix::parse(bad), Err(RedisPrefixError), "{bad}");
+    fn a_prefix_with_braces_or_too_many_bytes_is_rejected() {
+        assert!(RedisKeyPrefix::parse("").is_ok());
+        for invalid in ["a{b", "a}b", &"x".repeat(101)] {
+            assert_eq!(RedisKeyPrefix::parse(invalid), Err(RedisKeyPrefixError), "{invalid}");
         }
     }
 }

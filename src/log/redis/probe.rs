@@ -1,103 +1,108 @@
-//! Whether a Redis is fit for the log: what `photoshare doctor` asks of it.
+//! Checks whether a Redis can hold the log, for `photoshare doctor`.
 
 use std::time::{Duration, Instant};
 
 use redis::{RedisError, aio::MultiplexedConnection, streams::StreamReadReply};
 
-use super::{RedisSettings, codec, nodes::Nodes, script::Script};
+use super::{codec, script::Script, settings::RedisSettings, topology::Topology};
 use crate::feed::Epoch;
 
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What the log does with each event, on a key that goes by itself if nobody removes it.
-const WRITE: &str = "redis.call('XADD', KEYS[1], '1-0', 'probe', '1')
+/// Writes to a stream as the log does. The key expires if the probe cannot delete it.
+const WRITE_SCRIPT: &str = "redis.call('XADD', KEYS[1], '1-0', 'probe', '1')
 redis.call('EXPIRE', KEYS[1], 60)
 return redis.call('XLEN', KEYS[1])";
 
-/// A Redis that did all that the log asks of one.
+/// What a Redis on which the log works reported about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedisHealth {
-    /// Redis or Valkey, and its version.
+    /// Its name and version, as in `Valkey 8.0.1`.
     pub server: String,
-    /// The first number of its version; the log needs 7 of either, since Valkey went on from Redis 7.
-    pub major: u32,
-    /// What becomes of keys when its memory is full; `None` where its memory has no limit.
-    pub eviction: Option<String>,
-    /// How many replicas follow it.
-    pub replicas: usize,
-    /// From a question to its answer.
+    /// Its major version. The log needs 7 of both: Valkey's numbers continue those of Redis 7.
+    pub major_version: u32,
+    /// Its `maxmemory-policy`; `None` if its memory has no limit.
+    pub eviction_policy: Option<String>,
+    /// The number of connected replicas.
+    pub replica_count: usize,
+    /// The duration of one command.
     pub round_trip: Duration,
 }
 
-/// A Redis that the log can't use.
+/// Why the log cannot use a Redis.
 #[derive(Debug, thiserror::Error)]
 pub enum RedisProbeError {
-    /// Nobody vouches for whom we speak to.
-    #[error("its certificate is not trusted")]
+    /// No trusted authority signed the server's certificate.
+    #[error("the server's certificate is not trusted")]
     Certificate(#[source] RedisError),
-    /// No connection, or none that lets us in.
-    #[error("it can't be connected to")]
+    /// No connection was established or authenticated.
+    #[error("failed to connect to Redis")]
     Connect(#[source] RedisError),
-    /// It refused what the log does.
-    #[error("it does not do what the log needs ({what})")]
-    Work {
-        /// What was asked for.
-        what: &'static str,
-        /// What it said.
+    /// Redis rejected an operation that the log needs.
+    #[error("Redis rejected an operation that the log needs: {operation}")]
+    Operation {
+        /// The operation.
+        operation: &'static str,
+        /// Why.
         #[source]
         source: RedisError,
     },
 }
 
 impl RedisSettings {
-    /// Does once what the log does all the time, under a key of its own that is removed again.
+    /// Runs each operation that the log needs once, on a key of its own, and deletes the key.
     ///
     /// # Errors
-    /// When the log could not work there.
+    /// The first operation that failed.
     pub async fn probe(&self) -> Result<RedisHealth, RedisProbeError> {
-        let key = self.prefix.trial(&codec::epoch_text(Epoch::random()));
-        let mut connection = connect(&Nodes::new(self.address.info())).await?;
-        let begun = Instant::now();
-        let info: String = work("INFO", redis::cmd("INFO").query_async(&mut connection).await)?;
-        let round_trip = begun.elapsed();
-        let worked = write_and_read(&mut connection, &key).await;
-        let removed = work("DEL", redis::cmd("DEL").arg(&key).query_async::<()>(&mut connection).await);
-        worked.and(removed).map(|()| health(&info, round_trip))
+        let key = self.key_prefix.trial_key(&codec::format_epoch(Epoch::random()));
+        let mut connection = connect(&Topology::new(self.address.connection_info())).await?;
+        let started = Instant::now();
+        let info: String = check("INFO", redis::cmd("INFO").query_async(&mut connection).await)?;
+        let round_trip = started.elapsed();
+        let checked = write_and_read(&mut connection, &key).await;
+        let deleted = check("DEL", redis::cmd("DEL").arg(&key).query_async::<()>(&mut connection).await);
+        checked.and(deleted).map(|()| parse_health(&info, round_trip))
     }
 }
 
-/// Connects to where trials lie.
-async fn connect(nodes: &Nodes) -> Result<MultiplexedConnection, RedisProbeError> {
-    let holder = nodes.connect_to_holder(0, ANSWER_TIMEOUT).await;
-    holder.map(|holder| holder.connection).map_err(|error| {
-        // The TLS library's own error is not kept as a type on the way here.
-        let of_certificate = error.to_string().contains("certificate");
-        if of_certificate { RedisProbeError::Certificate(error) } else { RedisProbeError::Connect(error) }
+/// Connects to the server that holds the trial keys.
+async fn connect(topology: &Topology) -> Result<MultiplexedConnection, RedisProbeError> {
+    let connected = topology.connect_to_shard(0, RESPONSE_TIMEOUT).await;
+    connected.map(|shard| shard.connection).map_err(|error| {
+        // The redis crate does not keep the type of the TLS library's error.
+        let is_certificate_error = error.to_string().contains("certificate");
+        if is_certificate_error {
+            RedisProbeError::Certificate(error)
+        } else {
+            RedisProbeError::Connect(error)
+        }
     })
 }
 
 async fn write_and_read(connection: &mut MultiplexedConnection, key: &str) -> Result<(), RedisProbeError> {
-    work(
+    check(
         "a script that adds to a stream",
-        Script::new(WRITE).call(&[key.to_owned()]).invoke::<u64>(connection).await,
+        Script::new(WRITE_SCRIPT).with_keys(&[key.to_owned()]).invoke::<u64>(connection).await,
     )?;
     let mut read = redis::cmd("XREAD");
     read.arg("BLOCK").arg(1000).arg("STREAMS").arg(key).arg("0");
-    work("XREAD", read.query_async::<StreamReadReply>(connection).await)?;
+    check("XREAD", read.query_async::<StreamReadReply>(connection).await)?;
     Ok(())
 }
 
-fn work<T>(what: &'static str, answer: Result<T, RedisError>) -> Result<T, RedisProbeError> {
-    answer.map_err(|source| RedisProbeError::Work { what, source })
+fn check<T>(operation: &'static str, result: Result<T, RedisError>) -> Result<T, RedisProbeError> {
+    result.map_err(|source| RedisProbeError::Operation { operation, source })
 }
 
+/// Parses the response to INFO.
 /// <https://redis.io/docs/latest/commands/info/>
-fn health(info: &str, round_trip: Duration) -> RedisHealth {
+fn parse_health(info: &str, round_trip: Duration) -> RedisHealth {
     let field = |name: &str| {
-        let named = info.lines().filter_map(|line| line.split_once(':')).find(|(known, _)| *known == name);
-        named.map(|(_, value)| value.trim())
+        let mut fields = info.lines().filter_map(|line| line.split_once(':'));
+        fields.find(|(known, _)| *known == name).map(|(_, value)| value.trim())
     };
-    // Valkey says of `redis_version` which Redis it came from, whatever it has learnt since.
+    // Valkey reports the Redis version that it is compatible with as `redis_version`.
     let (name, version) = match field("valkey_version") {
         Some(version) => ("Valkey", version),
         None => ("Redis", field("redis_version").unwrap_or_default()),
@@ -105,9 +110,9 @@ fn health(info: &str, round_trip: Duration) -> RedisHealth {
     let limited = field("maxmemory").is_some_and(|bytes| bytes != "0");
     RedisHealth {
         server: format!("{name} {version}"),
-        major: version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or_default(),
-        eviction: field("maxmemory_policy").filter(|_| limited).map(str::to_owned),
-        replicas: field("connected_slaves").and_then(|count| count.parse().ok()).unwrap_or_default(),
+        major_version: version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or_default(),
+        eviction_policy: field("maxmemory_policy").filter(|_| limited).map(str::to_owned),
+        replica_count: field("connected_slaves").and_then(|count| count.parse().ok()).unwrap_or_default(),
         round_trip,
     }
 }
@@ -117,19 +122,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_server_says_of_itself_is_read() {
+    fn name_version_and_settings_are_parsed_from_info() {
         let redis = "# Server\r\nredis_version:6.2.14\r\nmaxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\n";
         let valkey = "redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.0.1\r\n\
             maxmemory:1000\r\nmaxmemory_policy:allkeys-lru\r\nconnected_slaves:2\r\n";
-        for (info, server, major, eviction, replicas) in [
+        for (info, server, major_version, eviction_policy, replica_count) in [
             (redis, "Redis 6.2.14", 6, None, 0),
             (valkey, "Valkey 8.0.1", 8, Some("allkeys-lru"), 2),
             ("", "Redis ", 0, None, 0),
         ] {
-            let eviction = eviction.map(str::to_owned);
-            let expected =
-                RedisHealth { server: server.into(), major, eviction, replicas, round_trip: Duration::ZERO };
-            assert_eq!(health(info, Duration::ZERO), expected);
+            let eviction_policy = eviction_policy.map(str::to_owned);
+            let server = server.into();
+            let round_trip = Duration::ZERO;
+            let expected = RedisHealth { server, major_version, eviction_policy, replica_count, round_trip };
+            assert_eq!(parse_health(info, round_trip), expected);
         }
     }
 }

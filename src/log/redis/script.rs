@@ -1,55 +1,55 @@
-//! Calls of the scripts.
+//! Calls of Lua scripts by their hash.
 
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, ToRedisArgs, aio::ConnectionLike};
 
-/// A script, which a server keeps once it was given it.
+/// A Lua script. A server caches it under the SHA-1 of its source after the first call.
 pub(super) struct Script {
-    text: &'static str,
-    hash: String,
+    source: &'static str,
+    sha1: String,
 }
 
-/// A script with what it is called with.
-pub(super) struct Call<'a> {
+/// A script with its keys and arguments.
+pub(super) struct ScriptCall<'a> {
     script: &'a Script,
-    /// How many keys, the keys, and the rest.
+    /// The number of keys, the keys, and the other arguments.
     arguments: Vec<Vec<u8>>,
 }
 
 impl Script {
-    pub(super) fn new(text: &'static str) -> Self {
-        Self { text, hash: redis::Script::new(text).get_hash().to_owned() }
+    pub(super) fn new(source: &'static str) -> Self {
+        Self { source, sha1: redis::Script::new(source).get_hash().to_owned() }
     }
 
-    /// A call about `keys`, which lie in one slot.
-    pub(super) fn call(&self, keys: &[String]) -> Call<'_> {
-        let mut call = Call { script: self, arguments: Vec::new() };
+    /// A call with `keys`, which must lie in one slot.
+    pub(super) fn with_keys(&self, keys: &[String]) -> ScriptCall<'_> {
+        let mut call = ScriptCall { script: self, arguments: Vec::new() };
         call.arg(keys.len()).arg(keys);
         call
     }
 }
 
-impl Call<'_> {
+impl ScriptCall<'_> {
     pub(super) fn arg(&mut self, argument: impl ToRedisArgs) -> &mut Self {
         argument.write_redis_args(&mut self.arguments);
         self
     }
 
-    /// Calls the script by its hash, and by its text where it is not known yet. Both go to the server of the
-    /// keys alone: the crate's own calls load an unknown script at every master of a cluster, and fail with
-    /// any that is silent.
+    /// Calls the script by its hash, and by its source if the server has not cached it. Both commands are
+    /// routed by the keys: the redis crate's own `invoke_async` loads an uncached script on every master of
+    /// a cluster, and fails if one of them does not respond.
     pub(super) async fn invoke<T: FromRedisValue>(
         &self,
-        to: &mut impl ConnectionLike,
+        connection: &mut impl ConnectionLike,
     ) -> Result<T, RedisError> {
-        match self.command("EVALSHA", &self.script.hash).query_async(to).await {
+        match self.command("EVALSHA", &self.script.sha1).query_async(connection).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.command("EVAL", self.script.text).query_async(to).await
+                self.command("EVAL", self.script.source).query_async(connection).await
             }
-            answer => answer,
+            response => response,
         }
     }
 
-    fn command(&self, word: &str, script: &str) -> Cmd {
-        redis::cmd(word).arg(script).arg(&self.arguments).to_owned()
+    fn command(&self, name: &str, script: &str) -> Cmd {
+        redis::cmd(name).arg(script).arg(&self.arguments).to_owned()
     }
 }

@@ -1,42 +1,42 @@
-//! Where Redis is and what is asked of it.
+//! How the log reaches and uses Redis.
 
 use std::{fmt, time::Duration};
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 
-use super::keys::RedisPrefix;
+use super::keys::RedisKeyPrefix;
 
-/// Where Redis is and what is asked of it.
+/// How the log reaches and uses Redis.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
-    /// Where it is.
+    /// `REDIS_URL`.
     pub address: RedisAddress,
     /// What every key of this deployment begins with.
-    pub prefix: RedisPrefix,
-    /// Replicas that must have an append before it counts as done.
+    pub key_prefix: RedisKeyPrefix,
+    /// Replicas that must confirm an append.
     pub wait_replicas: usize,
-    /// How long they may take.
-    pub wait: Duration,
+    /// How long they may take to.
+    pub wait_timeout: Duration,
 }
 
-/// A parsed `REDIS_URL`. It holds a password, so it shows nothing but the host.
+/// A parsed `REDIS_URL`. It may hold a password: its `Debug` shows only host and port.
 #[derive(Clone)]
 pub struct RedisAddress(ConnectionInfo);
 
-/// Not an address of Redis. The text is not repeated: it may hold a password.
+/// Not the URL of a Redis. The text is not repeated, since it may hold a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be redis://[user:password@]host[:port][/database], or rediss:// for TLS")]
 pub struct RedisAddressError;
 
 impl RedisAddress {
-    /// Reads a URL. With `rediss` the server's certificate is checked unless `any_certificate`: nothing
-    /// in the URL itself can switch that off.
+    /// Parses a URL. With `rediss` the server's certificate is verified unless `any_certificate` is set;
+    /// nothing in the URL itself disables that.
     ///
     /// # Errors
-    /// When it is no such URL.
+    /// When `url` has another scheme, no host, an invalid port or a fragment.
     pub fn parse(url: &str, any_certificate: bool) -> Result<Self, RedisAddressError> {
-        let known = ["redis://", "rediss://"].iter().any(|scheme| url.starts_with(scheme));
-        if !known || url.contains('#') {
+        let is_supported = ["redis://", "rediss://"].iter().any(|scheme| url.starts_with(scheme));
+        if !is_supported || url.contains('#') {
             return Err(RedisAddressError);
         }
         let info = url.into_connection_info().map_err(|_| RedisAddressError)?;
@@ -50,7 +50,7 @@ impl RedisAddress {
         Ok(Self(info.set_addr(address).set_tcp_settings(tcp)))
     }
 
-    pub(super) fn info(&self) -> ConnectionInfo {
+    pub(super) fn connection_info(&self) -> ConnectionInfo {
         self.0.clone()
     }
 }
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trap_29_nothing_in_the_url_makes_tls_accept_any_certificate() {
+    fn nothing_in_the_url_disables_the_verification_of_certificates() {
         let insecure = |url, any| match RedisAddress::parse(url, any).unwrap().0.addr() {
             ConnectionAddr::TcpTls { insecure, .. } => *insecure,
             other => panic!("{other}"),
@@ -77,16 +77,16 @@ mod tests {
     }
 
     #[test]
-    fn other_addresses_are_refused() {
-        for bad in
+    fn other_urls_are_rejected() {
+        for invalid in
             ["", "localhost:6379", "http://localhost", "unix:///tmp/x", "redis://", "redis://h/notanumber"]
         {
-            assert_eq!(RedisAddress::parse(bad, false).err(), Some(RedisAddressError), "{bad}");
+            assert_eq!(RedisAddress::parse(invalid, false).err(), Some(RedisAddressError), "{invalid}");
         }
     }
 
     #[test]
-    fn the_password_is_not_shown() {
+    fn debug_output_does_not_contain_the_password() {
         let address = RedisAddress::parse("redis://:secret@example.com:6379/1", false).unwrap();
         assert_eq!(format!("{address:?}"), "example.com:6379");
     }

@@ -1,35 +1,43 @@
-// Several processes on one Redis, under constant uploads, watched by followers; and what must hold in
-// the end, whatever happened meanwhile.
+// Several processes on one Redis and one AWS account, under constant uploads, watched by followers; and what
+// must hold in the end, whatever failed meanwhile.
 
 import assert from 'node:assert/strict';
+import { AwsAccount } from './aws-account.mjs';
+import { connectSocketIo4 } from './clients.mjs';
 import { Follower } from './follower.mjs';
-import { newFeed, photo, remove, upload, listAllKeys } from './photos.mjs';
-import { Redis } from './redis.mjs';
-import { launch } from './server.mjs';
-import { connect4 } from './clients.mjs';
-import { until } from './wait.mjs';
-import { Wire } from './wire.mjs';
+import { makeFeedId, makePhoto, removePhoto, uploadPhoto, listAllKeys } from './photos.mjs';
+import { RedisServer } from './redis-server.mjs';
+import { spawnServer } from './server.mjs';
+import { TcpProxy } from './tcp-proxy.mjs';
+import { waitUntil } from './wait.mjs';
 
+/** Long enough for a message that a killed poller had received to become visible again, and be received again. */
+export const REDELIVERY_DEADLINE_MS = 150_000;
 /**
- * Long enough for a message of a killed poller to become visible again. What a poller of an earlier test
- * had asked for when it ended may be among them: the queue answered to nobody.
+ * How often in a row the queue must be empty. The emulator enqueues an S3 event some time after it answered the
+ * PUT, in a thread that runs between two of these readings.
  */
-export const SETTLE_MS = 150_000;
+const EMPTY_READINGS = 20;
 /**
- * What one receive brings. A log that dies may have taken and told so many without having answered the
- * poller; they come again, and the log that comes back without them can't know.
+ * How many messages one receive returns. A log that is lost may have appended and delivered so many events
+ * without having answered the poller; they are appended again, and the new log can't know them.
  */
-const IN_HAND = 10;
-const row = (cells) => `| ${cells.join(' | ')} |`;
+const RECEIVE_BATCH = 10;
+const UPLOADERS = 3;
+/** Each uploader removes a photo after so many uploads. */
+const UPLOADS_PER_REMOVAL = 5;
+const RETRY_DELAY_MS = 20;
+
+const formatRow = (cells) => `| ${cells.join(' | ')} |`;
 const rows = [];
 
 /**
- * Prints what every fault did so far. Fewer are received than sent where the log was lost (the rest was
- * listed), and where a photo's removal was told before its upload, which then is told no more.
+ * Prints a table of the faults so far. Clients receive fewer events than were sent where the log was lost (the
+ * rest was listed), and where a photo's removal was delivered before its upload, which then is dropped.
  */
 export function printFaultTable() {
-  const head = ['fault', 'events sent', 'received per client', 'lists anew', 'lost', 'duplicated'];
-  console.log([row(head), row(head.map(() => '---')), ...rows].join('\n'));
+  const head = ['fault', 'events sent', 'received per client', 'resets', 'lost', 'duplicated'];
+  console.log([formatRow(head), formatRow(head.map(() => '---')), ...rows].join('\n'));
 }
 
 export class Deployment {
@@ -37,172 +45,191 @@ export class Deployment {
   pollers = [];
   followers = [];
 
-  static async open(t, account, { webs = 2, pollers = 1, proxied = false, valkey = false, env = {} } = {}) {
+  /** `proxied` puts a TCP proxy in front of Redis. */
+  static async open(t, { webs = 2, pollers = 1, proxied = false, valkey = false, env = {} } = {}) {
     const deployment = new Deployment();
-    deployment.account = account;
-    deployment.feed = newFeed('faults');
+    deployment.feed = makeFeedId('faults');
     t.after(() => deployment.close());
-    deployment.redis = await Redis.start({ valkey });
-    if (proxied) deployment.toRedis = await Wire.open(() => [deployment.redis.port]);
-    const redisPort = deployment.toRedis?.port ?? deployment.redis.port;
-    deployment.env = { ...account.env, AUTH: 'off', REDIS_URL: `redis://127.0.0.1:${redisPort}`, FEED_LOG_LENGTH: '10000', ...env };
-    deployment.front = await Wire.open(() => deployment.webs.map(({ port }) => port));
+    deployment.account = await AwsAccount.open();
+    deployment.redis = await RedisServer.start({ valkey });
+    if (proxied) deployment.redisProxy = await TcpProxy.open(() => [deployment.redis.port]);
+    const redisPort = deployment.redisProxy?.port ?? deployment.redis.port;
+    deployment.env = {
+      ...deployment.account.env, AUTH: 'off', REDIS_URL: `redis://127.0.0.1:${redisPort}`, FEED_LOG_LENGTH: '10000', ...env,
+    };
+    deployment.loadBalancer = await TcpProxy.open(() => deployment.webs.map(({ port }) => port));
     for (let i = 0; i < webs; i += 1) await deployment.addWeb();
     for (let i = 0; i < pollers; i += 1) await deployment.addPoller();
     return deployment;
   }
 
   get url() {
-    return this.front.url;
+    return this.loadBalancer.url;
   }
 
   async addWeb(args = ['--no-poller']) {
-    const child = launch(['serve', ...args], { PORT: '0', BIND_ADDR: '127.0.0.1', ...this.env });
-    const address = await child.line((line) => /"listening".*?"address":"([^"]+)"|"address":"([^"]+)".*"listening"/.exec(line), 'listening');
-    const found = address[1] ?? address[2];
-    const web = { child, url: `http://${found}`, port: Number(found.split(':').at(-1)) };
+    const child = spawnServer(['serve', ...args], { PORT: '0', BIND_ADDR: '127.0.0.1', ...this.env });
+    const address = await child.waitForLine((line) => /"listening".*?"address":"([^"]+)"|"address":"([^"]+)".*"listening"/.exec(line), 'listening');
+    const hostAndPort = address[1] ?? address[2];
+    const web = { child, url: `http://${hostAndPort}`, port: Number(hostAndPort.split(':').at(-1)) };
     this.webs.push(web);
     return web;
   }
 
   async addPoller() {
-    const child = launch(['poll'], this.env);
-    await child.line((line) => line.includes('"polling"'), 'polling');
+    const child = spawnServer(['poll'], this.env);
+    await child.waitForLine((line) => line.includes('"polling"'), 'polling');
     this.pollers.push(child);
     return child;
   }
 
-  /** Takes a web process out, by a signal. Gives how it ended. */
-  async endWeb(web, signal) {
-    const ended = web.child.end(signal);
-    await ended;
+  /** Ends a web process with a signal. Returns how it exited. */
+  async stopWeb(web, signal) {
+    const exit = await web.child.stop(signal);
     this.webs = this.webs.filter((other) => other !== web);
-    return ended;
+    return exit;
   }
 
-  async endPoller(poller, signal) {
+  async stopPoller(poller, signal) {
     this.pollers = this.pollers.filter((other) => other !== poller);
-    return poller.end(signal);
+    return poller.stop(signal);
   }
 
-  async follow(count, url = this.url) {
+  async addFollowers(count, url = this.url) {
     for (let i = 0; i < count; i += 1) this.followers.push(await Follower.open(url, this.feed));
   }
 
-  /** Uploads and now and then removes, until `traffic.stop()`. */
-  begin() {
+  /** Waits until every follower meets the condition. */
+  async waitForFollowers(condition, what, ms) {
+    await waitUntil(() => this.followers.every(condition), what, ms);
+  }
+
+  /** Uploads photos and removes some of them, until `traffic.stop()`. */
+  startTraffic() {
     const traffic = { sent: 0, stored: new Set(), running: true };
-    const lane = async () => {
-      const mine = [];
+    const runUploader = async () => {
+      const uploaded = [];
       let uploads = 0;
       while (traffic.running) {
         try {
-          const { key } = await upload(this.url, this.feed, photo());
+          const { key } = await uploadPhoto(this.url, this.feed, makePhoto());
           traffic.stored.add(key);
           traffic.sent += 1;
-          mine.push(key);
+          uploaded.push(key);
           uploads += 1;
-          if (uploads % 5 === 0) {
-            const gone = mine.shift();
-            // Before it is asked for: an answer that gets lost does not say whether it was done.
-            traffic.stored.delete(gone);
-            await remove(this.url, this.feed, gone);
+          if (uploads % UPLOADS_PER_REMOVAL === 0) {
+            const removed = uploaded.shift();
+            // Before the request: if its answer is lost, the photo may be removed or not.
+            traffic.stored.delete(removed);
+            await removePhoto(this.url, this.feed, removed);
             traffic.sent += 1;
           }
         } catch (error) {
-          // The process that was asked died: whether the photo is there only the bucket knows.
-          traffic.failed = error;
-          await new Promise((resolve) => setTimeout(resolve, 20));
+          // The web process died: only the bucket knows whether the photo is stored.
+          traffic.lastError = error;
+          await new Promise((resolve) => setTimeout(resolve, RETRY_DELAY_MS));
         }
       }
     };
-    const lanes = [lane(), lane(), lane()];
+    const uploaders = Array.from({ length: UPLOADERS }, runUploader);
     traffic.stop = async () => {
       traffic.running = false;
-      await Promise.all(lanes);
+      await Promise.all(uploaders);
     };
-    /** Resolves when so many more have been sent. */
-    traffic.more = (count) => {
+    /** Resolves when `count` more events have been sent. */
+    traffic.waitForMore = (count) => {
       const goal = traffic.sent + count;
-      return until(() => traffic.sent >= goal, () => `${count} more events to be sent; ${traffic.failed}`, 60_000);
+      return waitUntil(() => traffic.sent >= goal, () => `${count} more events to be sent; ${traffic.lastError}`, REDELIVERY_DEADLINE_MS);
     };
     this.traffic = traffic;
     return traffic;
   }
 
-  /** The log from `cursor` on, as a newcomer gets it. */
-  async logFrom(cursor) {
-    const [reader, other] = [connect4(this.url), connect4(this.url)];
+  /** The log from `cursor` on, as a client receives it that joins now. */
+  async readLogFrom(cursor) {
+    const [reader, other] = [connectSocketIo4(this.url), connectSocketIo4(this.url)];
     try {
-      const { recovered, events, cursor: reached } = await reader.ask('join', { feed: this.feed, cursor });
-      assert.equal(recovered, true, 'the log reaches back');
-      const told = () => reader.inbox.told.filter(({ name }) => name === 'imageUploaded' || name === 'imageRemoved');
-      const atTheEnd = async () => {
-        const { cursor: end } = await other.ask('join', this.feed);
-        return (told().at(-1)?.data.cursor ?? reached) === end;
+      const { recovered, events, cursor: position } = await reader.request('join', { feed: this.feed, cursor });
+      assert.equal(recovered, true, 'the log reaches back to the cursor');
+      const received = () => reader.inbox.events.filter(({ name }) => name === 'imageUploaded' || name === 'imageRemoved');
+      const isAtEnd = async () => {
+        const { cursor: end } = await other.request('join', this.feed);
+        return (received().at(-1)?.data.cursor ?? position) === end;
       };
-      await until(atTheEnd, 'the reader to reach the end');
-      return [...events, ...told().map(({ name, data }) => ({ event: name, data }))];
+      await waitUntil(isAtEnd, 'the reader to reach the end of the log');
+      return [...events, ...received().map(({ name, data }) => ({ event: name, data }))];
     } finally {
       reader.close();
       other.close();
     }
   }
 
-  /** Stops the traffic, waits until all is told, and compares: followers, log, bucket. */
-  async settle(fault, { mayLoseTheLog = false } = {}) {
+  /** Stops the traffic, waits until every event is delivered, and compares followers, log and bucket. */
+  async assertConsistent(fault, { mayLoseLog = false } = {}) {
     await this.traffic?.stop();
-    // A message that is neither counted as visible nor as invisible may be on its way between the two.
-    let empty = 0;
-    await until(async () => {
-      const { visible, invisible } = await this.account.queued();
-      empty = visible + invisible === 0 ? empty + 1 : 0;
-      return empty === 3;
-    }, 'the queue to be empty', SETTLE_MS);
+    let readings = 0;
+    await waitUntil(async () => {
+      const { visible, invisible } = await this.account.countMessages();
+      readings = visible + invisible === 0 ? readings + 1 : 0;
+      return readings === EMPTY_READINGS;
+    }, 'the queue to be empty', REDELIVERY_DEADLINE_MS);
     for (const { url } of this.webs) {
-      await until(() => fetch(`${url}/readyz`).then((response) => response.ok, () => false), 'every process to be ready');
+      await waitUntil(() => fetch(`${url}/readyz`).then((response) => response.ok, () => false), 'every process to be ready');
     }
 
     const bucket = (await listAllKeys(this.url, this.feed, 200)).toSorted();
-    const summary = () => this.followers.map((follower) =>
-      `${follower.told.length} told, ${follower.shown.size} shown, ${follower.restarts.length} lists anew, ${JSON.stringify(follower.refused)}`).join('; ');
-    const same = (follower) => JSON.stringify([...follower.shown].toSorted()) === JSON.stringify(bucket);
-    const stories = (events) => events.map((event) => `${Follower.storyOf(event)} ${event.data.cursor}`);
     const problems = [];
     for (const [i, follower] of this.followers.entries()) {
-      await until(() => same(follower), `follower ${i} to show the bucket`, 20_000).catch(() => {
-        const missing = bucket.filter((key) => !follower.shown.has(key)).length;
-        const extra = [...follower.shown].filter((key) => !bucket.includes(key)).length;
-        problems.push(`follower ${i} lacks ${missing} and has ${extra} too many; ${summary()}`);
-      });
-      const log = await this.logFrom(follower.restarts.at(-1)?.cursor ?? follower.first);
-      await until(() => follower.sinceRestart.length >= log.length, `follower ${i} to be told all`, 10_000).catch(() => {});
-      const [told, wanted] = [stories(follower.sinceRestart), stories(log)];
-      if (told.join() !== wanted.join()) {
-        problems.push(`follower ${i} was told ${told.length} of ${wanted.length} in the log, first difference at ${told.findIndex((story, n) => story !== wanted[n])}`);
-      }
-      if (!mayLoseTheLog && follower.restarts.length > 0) problems.push(`follower ${i} was told ${follower.restarts.length} times that the log was lost`);
-      const duplicates = follower.duplicatesBeyond(mayLoseTheLog ? IN_HAND : 0);
-      if (duplicates > 0) problems.push(`follower ${i} was told ${duplicates} twice`);
+      problems.push(...await this.#compareFollower(`follower ${i}`, follower, bucket, mayLoseLog));
     }
-    const lost = this.followers.map((follower) => bucket.filter((key) => !follower.shown.has(key)).length);
-    const each = (values) => (new Set(values).size === 1 ? `${values.length} × ${values[0]}` : values.join(', '));
-    rows.push(row([
-      fault, this.traffic?.sent ?? this.sent, each(this.followers.map(({ told }) => told.length)),
-      each(this.followers.map(({ restarts }) => restarts.length)), each(lost), each(this.followers.map(({ duplicates }) => duplicates)),
-    ]));
+    this.#addRow(fault, bucket);
     assert.deepEqual(problems, []);
-    if (this.traffic) {
-      for (const key of this.traffic.stored) assert.ok(bucket.includes(key), `the bucket has ${key}`);
+    for (const key of this.traffic?.stored ?? []) assert.ok(bucket.includes(key), `the bucket has ${key}`);
+  }
+
+  async #compareFollower(name, follower, bucket, mayLoseLog) {
+    const problems = [];
+    const matchesBucket = () => JSON.stringify([...follower.keys].toSorted()) === JSON.stringify(bucket);
+    await waitUntil(matchesBucket, `${name} to show the bucket`).catch(() => {
+      const missing = bucket.filter((key) => !follower.keys.has(key)).length;
+      const extra = [...follower.keys].filter((key) => !bucket.includes(key)).length;
+      problems.push(`${name} lacks ${missing} photos and has ${extra} too many; ${this.#summarizeFollowers()}`);
+    });
+    const log = await this.readLogFrom(follower.resets.at(-1)?.cursor ?? follower.firstCursor);
+    await waitUntil(() => follower.eventsSinceReset.length >= log.length, `${name} to receive the whole log`).catch(() => {});
+    const identify = (event) => `${Follower.identify(event)} ${event.data.cursor}`;
+    const [received, expected] = [follower.eventsSinceReset.map(identify), log.map(identify)];
+    if (received.join() !== expected.join()) {
+      const difference = received.findIndex((event, n) => event !== expected[n]);
+      problems.push(`${name} received ${received.length} of ${expected.length} events of the log, first difference at ${difference}`);
     }
+    if (!mayLoseLog && follower.resets.length > 0) problems.push(`${name} lost the log ${follower.resets.length} times`);
+    const duplicates = follower.countDuplicatesExcept(mayLoseLog ? RECEIVE_BATCH : 0);
+    if (duplicates > 0) problems.push(`${name} received ${duplicates} events twice`);
+    return problems;
+  }
+
+  #summarizeFollowers() {
+    return this.followers.map(({ events, keys, resets, refusal }) =>
+      `${events.length} events, ${keys.size} photos, ${resets.length} resets, ${JSON.stringify(refusal)}`).join('; ');
+  }
+
+  #addRow(fault, bucket) {
+    const lost = this.followers.map(({ keys }) => bucket.filter((key) => !keys.has(key)).length);
+    const summarize = (values) => (new Set(values).size === 1 ? `${values.length} × ${values[0]}` : values.join(', '));
+    rows.push(formatRow([
+      fault, this.traffic?.sent ?? this.sent, summarize(this.followers.map(({ events }) => events.length)),
+      summarize(this.followers.map(({ resets }) => resets.length)), summarize(lost), summarize(this.followers.map(({ duplicates }) => duplicates)),
+    ]));
   }
 
   async close() {
     await this.traffic?.stop();
     for (const follower of this.followers) follower.close();
-    await Promise.all([...this.webs.map(({ child }) => child), ...this.pollers].map((child) => child.end('SIGKILL')));
-    this.front?.close();
-    this.toRedis?.close();
+    await Promise.all([...this.webs.map(({ child }) => child), ...this.pollers].map((child) => child.stop('SIGKILL')));
+    this.loadBalancer?.close();
+    this.redisProxy?.close();
     await this.redis?.stop();
+    await this.account?.close();
   }
 }

@@ -1,32 +1,32 @@
-// Engine.IO by hand: what goes over the wire when no library helps.
+// Engine.IO clients without a library, for packets and sequences that the official clients do not send.
 // https://socket.io/docs/v4/engine-io-protocol/ (version 4)
-// https://github.com/socketio/engine.io-protocol/tree/v3 (version 3, also meant when no EIO is given)
+// https://github.com/socketio/engine.io-protocol/tree/v3 (version 3, the default without EIO)
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { WebSocket } from 'ws';
 import { Inbox } from './inbox.mjs';
-import { DEADLINE_MS, within } from './wait.mjs';
+import { DEADLINE_MS, withDeadline } from './wait.mjs';
 
-/** Engine.IO packets to Inbox entries; the Socket.IO event's own name for events. */
-class Raw {
+/** Turns Engine.IO packets into Inbox entries; a Socket.IO event keeps its own name. */
+class RawClient {
   inbox = new Inbox();
 
-  /** `search` is more of the query, as it stands; who `hesitates` asks to be let in by `connect()`. */
-  constructor(url, { eio, query = {}, search = '', hesitates = false } = {}) {
-    this.hesitates = hesitates;
+  /** `search` is appended to the query verbatim; with `manualConnect`, the test calls `connect()`. */
+  constructor(url, { eio, query = {}, search = '', manualConnect = false } = {}) {
+    this.manualConnect = manualConnect;
     this.base = url;
     this.eio = eio;
     this.search = search && `&${search}`;
     this.query = { ...(eio && { EIO: String(eio) }), ...query };
   }
 
-  /** Connected to the namespace `/`. */
-  async opened() {
-    await this.inbox.find('connected');
+  /** Resolves when connected to the namespace `/`. */
+  async waitForConnect() {
+    await this.inbox.waitFor('connected');
   }
 
-  /** Asks to be let in, in version 4. */
+  /** Connects to the namespace `/`, in version 4. */
   connect() {
     this.send('40');
   }
@@ -35,7 +35,7 @@ class Raw {
     if (packet.startsWith('0')) {
       this.session = JSON.parse(packet.slice(1));
       this.inbox.push('open', this.session);
-      if (this.eio === 4 && !this.hesitates) this.connect();
+      if (this.eio === 4 && !this.manualConnect) this.connect();
     } else if (packet === '2' || packet.startsWith('2probe')) {
       this.send(`3${packet.slice(1)}`);
     } else if (packet.startsWith('42')) {
@@ -51,24 +51,24 @@ class Raw {
     }
   }
 
-  address(more = {}) {
+  buildAddress(more = {}) {
     return `${this.base}/socket.io/?${new URLSearchParams({ ...this.query, ...more })}${this.search}`;
   }
 }
 
-/** Long-polling with fetch. */
-export class RawPolling extends Raw {
+/** Long polling with fetch. */
+export class RawPolling extends RawClient {
   #stop = new AbortController();
   #sending = Promise.resolve();
   #reading = Promise.resolve();
-  #polled = Promise.resolve();
+  #lastPoll = Promise.resolve();
 
   constructor(url, options) {
     super(url, options);
     this.#poll();
   }
 
-  /** Sends packets in one request, after those before. */
+  /** Sends packets in one request, after the previous requests. */
   send(...packets) {
     const body = this.eio === 4 ? packets.join('\x1e') : packets.map((packet) => `${packet.length}:${packet}`).join('');
     this.#sending = this.#sending.then(async () => {
@@ -77,39 +77,39 @@ export class RawPolling extends Raw {
     }).catch((error) => this.inbox.push('ended', error.message));
   }
 
-  /** Polls no more once the poll that is under way has come back, until `resume()`. */
+  /** Stops polling after the poll in flight, until `resume()`. */
   pause() {
     this.#reading = new Promise((resolve) => {
       this.resume = resolve;
     });
   }
 
-  /** One poll of a client that is paused. */
+  /** Polls once while paused. */
   async poll() {
     const response = await this.#fetch();
     const text = await response.text();
     if (response.status !== 200) throw new Error(`${response.status} ${text}`);
-    for (const packet of this.#packets(text)) this.receive(packet);
+    for (const packet of this.#splitPackets(text)) this.receive(packet);
   }
 
   /**
-   * A client that is paused goes on as a WebSocket. As official clients do, it polls until the server has
-   * answered there; but its first poll is a slow one, and comes after the server knows what it wants.
+   * Upgrades a paused client to a WebSocket. Like official clients, it polls until the server has answered the
+   * probe; but its first poll is late, and arrives after the upgrade request.
    */
   async upgrade() {
-    await this.#meanwhile();
-    const address = this.address({ transport: 'websocket', sid: this.session.sid }).replace(/^http/, 'ws');
+    await this.#letServerWork();
+    const address = this.buildAddress({ transport: 'websocket', sid: this.session.sid }).replace(/^http/, 'ws');
     const socket = new WebSocket(address, { handshakeTimeout: DEADLINE_MS });
     this.#stop.signal.addEventListener('abort', () => socket.terminate());
-    const open = within(once(socket, 'open'), 'the WebSocket');
-    await Promise.race([open, this.#meanwhile()]);
+    const open = withDeadline(once(socket, 'open'), 'the WebSocket');
+    await Promise.race([open, this.#letServerWork()]);
     this.resume();
     await open;
     socket.send('2probe');
-    const [answer] = await within(once(socket, 'message'), 'the answer to the probe');
+    const [answer] = await withDeadline(once(socket, 'message'), 'the answer to the probe');
     assert.equal(answer.toString(), '3probe');
     this.pause();
-    await this.#polled;
+    await this.#lastPoll;
     socket.on('message', (data) => this.receive(data.toString()));
     socket.on('close', (code) => this.inbox.push('ended', code));
     this.send = (...packets) => packets.forEach((packet) => socket.send(packet));
@@ -120,17 +120,17 @@ export class RawPolling extends Raw {
     this.#stop.abort();
   }
 
-  /** Time for the server to do what there is to do. */
-  async #meanwhile() {
-    for (let asked = 0; asked < 50; asked += 1) await (await fetch(`${this.base}/healthz`)).text();
+  /** Gives the server time to process what it has received: 50 requests take 50 turns of its event loop. */
+  async #letServerWork() {
+    for (let count = 0; count < 50; count += 1) await (await fetch(`${this.base}/healthz`)).text();
   }
 
   async #poll() {
     try {
       while (!this.#stop.signal.aborted) {
         await this.#reading;
-        this.#polled = this.poll();
-        await this.#polled;
+        this.#lastPoll = this.poll();
+        await this.#lastPoll;
       }
     } catch (error) {
       this.inbox.push('ended', error.message);
@@ -138,11 +138,11 @@ export class RawPolling extends Raw {
   }
 
   #fetch(init = {}) {
-    const address = this.address({ transport: 'polling', ...(this.session && { sid: this.session.sid }) });
+    const address = this.buildAddress({ transport: 'polling', ...(this.session && { sid: this.session.sid }) });
     return fetch(address, { ...init, signal: this.#stop.signal });
   }
 
-  *#packets(text) {
+  *#splitPackets(text) {
     if (this.eio === 4) {
       yield* text.split('\x1e');
       return;
@@ -156,11 +156,11 @@ export class RawPolling extends Raw {
   }
 }
 
-/** A WebSocket from the first byte. */
-export class RawWebSocket extends Raw {
+/** A WebSocket from the start. */
+export class RawWebSocket extends RawClient {
   constructor(url, options = {}) {
     super(url, options);
-    const address = this.address({ transport: 'websocket' }).replace(/^http/, 'ws');
+    const address = this.buildAddress({ transport: 'websocket' }).replace(/^http/, 'ws');
     this.socket = new WebSocket(address, { handshakeTimeout: DEADLINE_MS, headers: options.headers });
     this.socket.on('message', (data) => this.receive(data.toString()));
     this.socket.on('close', (code) => this.inbox.push('ended', code));
@@ -171,7 +171,7 @@ export class RawWebSocket extends Raw {
     for (const packet of packets) this.socket.send(packet);
   }
 
-  /** Reads nothing more, until `resume()`. */
+  /** Stops reading until `resume()`. */
   pause() {
     this.socket.pause();
   }

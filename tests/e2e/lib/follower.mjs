@@ -1,18 +1,21 @@
-// A client that keeps a feed as the contract says: it stores the cursor, comes back with it, and lists
-// anew where the log can't prove what it missed.
+// A client that keeps a feed as the contract describes: it stores the cursor, resumes with it, and lists the
+// feed again where the log can't prove what it missed.
 
 import { io } from 'socket.io-client';
 import { listPhotos } from './photos.mjs';
-import { within } from './wait.mjs';
+import { withDeadline } from './wait.mjs';
+
+const RETRY_DELAY_MS = 250;
+const JOIN_TIMEOUT_MS = 15_000;
 
 export class Follower {
-  /** Every event told, in order, each time it was told. */
-  told = [];
-  /** The keys that it shows. */
-  shown = new Set();
-  /** How often it was told that the log was lost, and where it began again. */
-  restarts = [];
-  /** How often it came back and recovered. */
+  /** Every event received, in order, repetitions included. */
+  events = [];
+  /** The keys that an app would show. */
+  keys = new Set();
+  /** For each join that was not recovered after the first one: how many events came before it, and its cursor. */
+  resets = [];
+  /** How many joins were recovered. */
   recoveries = 0;
   reconnectHints = 0;
 
@@ -22,16 +25,16 @@ export class Follower {
     this.socket = io(url, {
       autoConnect: false, forceNew: true, transports: ['websocket'], reconnectionDelay: 50, reconnectionDelayMax: 500,
     });
-    for (const event of ['imageUploaded', 'imageRemoved']) this.socket.on(event, (data) => this.#take({ event, data }));
+    for (const event of ['imageUploaded', 'imageRemoved']) this.socket.on(event, (data) => this.#apply({ event, data }));
     this.socket.on('reconnect', () => { this.reconnectHints += 1; });
-    // The log was lost while the connection lived.
-    this.socket.on('joined', (answer) => this.#joined(answer));
+    // The server sends it when the log was lost while the connection stayed open.
+    this.socket.on('joined', (answer) => this.#onJoined(answer));
     this.socket.on('connect', () => this.#join());
   }
 
   static async open(url, feed) {
     const follower = new Follower(url, feed);
-    await within(new Promise((resolve) => {
+    await withDeadline(new Promise((resolve) => {
       follower.ready = resolve;
       follower.socket.connect();
     }), 'a follower to join');
@@ -43,64 +46,64 @@ export class Follower {
     this.socket.close();
   }
 
-  /** A string for each event: the same one, if it is told again. */
-  static storyOf = ({ event, data }) => `${event} ${data.key} ${data.sequencer}`;
+  /** The same string for the same event. */
+  static identify = ({ event, data }) => `${event} ${data.key} ${data.sequencer}`;
 
-  /** How many events it was told again, of all. */
+  /** How many events were received more than once. */
   get duplicates() {
-    const stories = this.told.map(Follower.storyOf);
-    return stories.length - new Set(stories).size;
+    const identities = this.events.map(Follower.identify);
+    return identities.length - new Set(identities).size;
   }
 
-  /** How many it was told again, but for the last `forgotten` before each loss of the log, told once more after it. */
-  duplicatesBeyond(forgotten) {
-    const losses = this.restarts.map(({ told }) => told);
-    const mayComeAgain = (index) => losses.some((loss) => index >= loss - forgotten && index < loss);
+  /** Like `duplicates`, without those of the last `allowed` events before a loss of the log that came once more after it. */
+  countDuplicatesExcept(allowed) {
+    const losses = this.resets.map(({ received }) => received);
+    const mayRepeat = (index) => losses.some((loss) => index >= loss - allowed && index < loss);
     const last = new Map();
-    return this.told.filter((event, index) => {
-      const story = Follower.storyOf(event);
-      const before = last.get(story);
-      last.set(story, index);
-      const byOneLog = !losses.some((loss) => loss > before && loss <= index);
-      return before !== undefined && (byOneLog || !mayComeAgain(before));
+    return this.events.filter((event, index) => {
+      const identity = Follower.identify(event);
+      const before = last.get(identity);
+      last.set(identity, index);
+      const fromSameLog = !losses.some((loss) => loss > before && loss <= index);
+      return before !== undefined && (fromSameLog || !mayRepeat(before));
     }).length;
   }
 
-  /** What it was told since the log last began anew for it. */
-  get sinceRestart() {
-    return this.told.slice(this.restarts.at(-1)?.told ?? 0);
+  /** The events since the last reset. */
+  get eventsSinceReset() {
+    return this.events.slice(this.resets.at(-1)?.received ?? 0);
   }
 
   #join() {
     const connection = this.socket.id;
-    this.socket.timeout(15_000).emit('join', this.cursor ? { feed: this.feed, cursor: this.cursor } : this.feed, (error, answer) => {
+    this.socket.timeout(JOIN_TIMEOUT_MS).emit('join', this.cursor ? { feed: this.feed, cursor: this.cursor } : this.feed, (error, answer) => {
       if (this.closed || this.socket.id !== connection) return;
       if (error || answer.feed === undefined) {
-        // Not available now: asked again in a while, as long as this connection lives.
-        this.refused = answer;
-        setTimeout(() => this.socket.id === connection && !this.closed && this.#join(), 250);
+        // Unavailable now: the join is repeated while this connection lasts.
+        this.refusal = answer;
+        setTimeout(() => this.socket.id === connection && !this.closed && this.#join(), RETRY_DELAY_MS);
       } else {
-        this.#joined(answer);
+        this.#onJoined(answer);
       }
     });
   }
 
-  #joined(answer) {
+  #onJoined(answer) {
     const first = this.cursor === undefined;
     this.cursor = answer.cursor;
     if (answer.recovered) {
       this.recoveries += 1;
-      for (const event of answer.events) this.#take(event);
+      for (const event of answer.events) this.#apply(event);
     } else {
-      if (!first) this.restarts.push({ told: this.told.length, cursor: answer.cursor });
-      this.first ??= answer.cursor;
-      this.#list();
+      if (!first) this.resets.push({ received: this.events.length, cursor: answer.cursor });
+      this.firstCursor ??= answer.cursor;
+      this.#listFeed();
     }
     this.ready();
   }
 
-  /** The list is newer than the join; what is told meanwhile is newer still, key by key. */
-  async #list() {
+  /** The list is newer than the join; events that arrive meanwhile are newer still, key by key. */
+  async #listFeed() {
     const changes = new Map();
     this.changes = changes;
     try {
@@ -110,18 +113,18 @@ export class Follower {
         for (const { key } of page.photos) keys.add(key);
       }
       if (this.changes !== changes) return;
-      for (const [key, there] of changes) keys[there ? 'add' : 'delete'](key);
-      this.shown = keys;
+      for (const [key, present] of changes) keys[present ? 'add' : 'delete'](key);
+      this.keys = keys;
       this.changes = undefined;
     } catch {
-      if (this.changes === changes && !this.closed) setTimeout(() => this.changes === changes && this.#list(), 250);
+      if (this.changes === changes && !this.closed) setTimeout(() => this.changes === changes && this.#listFeed(), RETRY_DELAY_MS);
     }
   }
 
-  #take({ event, data }) {
-    this.told.push({ event, data });
+  #apply({ event, data }) {
+    this.events.push({ event, data });
     this.cursor = data.cursor;
     this.changes?.set(data.key, event === 'imageUploaded');
-    this.shown[event === 'imageUploaded' ? 'add' : 'delete'](data.key);
+    this.keys[event === 'imageUploaded' ? 'add' : 'delete'](data.key);
   }
 }

@@ -1,49 +1,49 @@
-// What a client was told, in order, and waiting for what it has yet to be told.
+// The events that a client received, in order, and waiting for those yet to come.
 
-import { within } from './wait.mjs';
+import { withDeadline } from './wait.mjs';
 
 export class Inbox {
   /** `{name, data}`, oldest first. */
-  told = [];
-  #waiting = new Set();
+  events = [];
+  #checks = new Set();
 
   push(name, data) {
-    this.told.push({ name, data });
-    for (const look of this.#waiting) look();
+    this.events.push({ name, data });
+    for (const check of this.#checks) check();
   }
 
   /** The data of every event of that name so far. */
-  named(name) {
-    return this.told.filter((event) => event.name === name).map(({ data }) => data);
+  dataOf(name) {
+    return this.events.filter((event) => event.name === name).map(({ data }) => data);
   }
 
-  /** The first event of that name that matches, told already or to come. */
-  async find(name, matches = () => true) {
-    const pick = () => this.told.find((event) => event.name === name && matches(event.data));
-    return (await this.until(pick, `a matching ${name}`)).data;
+  /** The data of the first event of that name that matches, received already or to come. */
+  async waitFor(name, matches = () => true) {
+    const pick = () => this.events.find((event) => event.name === name && matches(event.data));
+    return (await this.waitUntil(pick, `a matching ${name}`)).data;
   }
 
-  /** The first `count` events of that name. */
-  async first(count, name) {
-    await this.until(() => this.named(name).length >= count, `${count} times ${name}`);
-    return this.named(name).slice(0, count);
+  /** The data of the first `count` events of that name. */
+  async waitForCount(count, name) {
+    await this.waitUntil(() => this.dataOf(name).length >= count, `${count} times ${name}`);
+    return this.dataOf(name).slice(0, count);
   }
 
-  /** What `pick()` gives as soon as that is not undefined or false. */
-  until(pick, what) {
-    let look;
+  /** The result of `pick()` as soon as that is not undefined or false. */
+  waitUntil(pick, what) {
+    let check;
     const found = new Promise((resolve) => {
-      look = () => {
+      check = () => {
         const value = pick();
         if (value !== undefined && value !== false) resolve(value);
       };
-      this.#waiting.add(look);
-      look();
+      this.#checks.add(check);
+      check();
     });
-    return within(found, () => `${what}; told so far: ${this.summary()}`).finally(() => this.#waiting.delete(look));
+    return withDeadline(found, () => `${what}; received so far: ${this.summary()}`).finally(() => this.#checks.delete(check));
   }
 
   summary() {
-    return JSON.stringify(this.told.slice(-20), null, 1);
+    return JSON.stringify(this.events.slice(-20), null, 1);
   }
 }

@@ -1,16 +1,16 @@
-// Small real photos, and the way that they take into the bucket.
+// Small real photos, and the requests that bring them into the bucket and list them.
 
 import assert from 'node:assert/strict';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { crc32, deflateSync } from 'node:zlib';
 
-/** A feed that no other test uses. */
-export function newFeed(name = 'feed') {
+/** The id of a feed that no other test uses. */
+export function makeFeedId(name = 'feed') {
   return `${name}-${randomUUID().slice(0, 8)}`;
 }
 
-/** A grey 8-bit baseline JPEG; the comment makes its bytes its own. */
-export function jpeg({ width = 8, height = 8, comment = randomBytes(8).toString('hex') } = {}) {
+/** A grey 8-bit baseline JPEG; the comment makes its bytes unique. */
+export function makeJpeg({ width = 8, height = 8, comment = randomBytes(8).toString('hex') } = {}) {
   const segment = (marker, ...bytes) => {
     const body = Buffer.from(bytes.flat());
     const head = Buffer.from([0xff, marker, 0, 0]);
@@ -38,7 +38,7 @@ export function jpeg({ width = 8, height = 8, comment = randomBytes(8).toString(
 }
 
 /** An 8-bit greyscale PNG of one shade. */
-export function png({ width = 8, height = 8, shade = randomBytes(1)[0] } = {}) {
+export function makePng({ width = 8, height = 8, shade = randomBytes(1)[0] } = {}) {
   const chunk = (type, data) => {
     const body = Buffer.concat([Buffer.from(type), data]);
     const length = Buffer.alloc(4);
@@ -61,54 +61,54 @@ export function png({ width = 8, height = 8, shade = randomBytes(1)[0] } = {}) {
 }
 
 /** A photo to upload: its bytes and their type. */
-export function photo() {
-  return { contentType: 'image/jpeg', bytes: jpeg() };
+export function makePhoto() {
+  return { contentType: 'image/jpeg', bytes: makeJpeg() };
 }
 
-/** `/v1/feeds/{feed}` and what follows it, on the given server. */
-export function feedUrl(base, feed, rest = '') {
+/** The address of `/v1/feeds/{feed}` on the given server, followed by `rest`. */
+export function buildFeedUrl(base, feed, rest = '') {
   return `${base}/v1/feeds/${encodeURIComponent(feed)}${rest}`;
 }
 
 /** The part of the key that the server's addresses call `{name}`. */
-export function nameOf(feed, key) {
+export function objectNameOf(feed, key) {
   assert.ok(key.startsWith(`${feed}/`), `${key} is a key of ${feed}`);
   return key.slice(feed.length + 1);
 }
 
-/** Asks for an upload; the raw response. */
-export function askGrant(base, feed, request) {
-  return fetch(feedUrl(base, feed, '/uploads'), {
+/** Requests a grant; the raw response. */
+export function postGrantRequest(base, feed, request) {
+  return fetch(buildFeedUrl(base, feed, '/uploads'), {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: typeof request === 'string' ? request : JSON.stringify(request),
   });
 }
 
-/** A grant for these bytes, which must be given. */
-export async function grantFor(base, feed, { contentType, bytes }, more = {}) {
-  const response = await askGrant(base, feed, { contentType, size: bytes.length, ...more });
+/** A grant for these bytes; fails when the server refuses. */
+export async function createGrant(base, feed, { contentType, bytes }, more = {}) {
+  const response = await postGrantRequest(base, feed, { contentType, size: bytes.length, ...more });
   const grant = await response.json();
   assert.equal(response.status, 201, JSON.stringify(grant));
   return grant;
 }
 
-/** PUTs with the grant's url and headers and nothing else; fetch adds Host and Content-Length itself. */
-export function put({ url, headers }, bytes) {
+/** PUTs with only the grant's url and headers; fetch adds Host and Content-Length itself. */
+export function putPhoto({ url, headers }, bytes) {
   return fetch(url, { method: 'PUT', headers, body: bytes });
 }
 
-/** The whole way into the bucket. Gives the grant. */
-export async function upload(base, feed, picture = photo(), more = {}) {
-  const grant = await grantFor(base, feed, picture, more);
-  const response = await put(grant, picture.bytes);
+/** Requests a grant and PUTs the photo. Returns the grant. */
+export async function uploadPhoto(base, feed, picture = makePhoto(), more = {}) {
+  const grant = await createGrant(base, feed, picture, more);
+  const response = await putPhoto(grant, picture.bytes);
   assert.equal(response.status, 200, await response.text());
   return grant;
 }
 
-/** Asks for the photo's removal. */
-export async function remove(base, feed, key) {
-  const response = await fetch(feedUrl(base, feed, `/photos/${encodeURIComponent(nameOf(feed, key))}`), {
+/** Requests the photo's removal. */
+export async function removePhoto(base, feed, key) {
+  const response = await fetch(buildFeedUrl(base, feed, `/photos/${encodeURIComponent(objectNameOf(feed, key))}`), {
     method: 'DELETE',
   });
   await response.arrayBuffer();
@@ -117,13 +117,13 @@ export async function remove(base, feed, key) {
 
 /** One page of the feed's photos. */
 export async function listPhotos(base, feed, query = {}) {
-  const response = await fetch(feedUrl(base, feed, `/photos?${new URLSearchParams(query)}`));
+  const response = await fetch(buildFeedUrl(base, feed, `/photos?${new URLSearchParams(query)}`));
   const page = await response.json();
   assert.equal(response.status, 200, JSON.stringify(page));
   return page;
 }
 
-/** The keys of every page, in the order told. */
+/** The keys of every page, in the list's order. */
 export async function listAllKeys(base, feed, limit) {
   const keys = [];
   let before;
@@ -135,8 +135,8 @@ export async function listAllKeys(base, feed, limit) {
   return keys;
 }
 
-/** The bytes behind a URL that was handed out. */
-export async function download(url) {
+/** The bytes behind a view URL. */
+export async function downloadPhoto(url) {
   const response = await fetch(url);
   const bytes = Buffer.from(await response.arrayBuffer());
   assert.equal(response.status, 200, bytes.toString());

@@ -1,42 +1,44 @@
-// JSON Web Tokens, signed by hand so that they can be wrong in every way, and an issuer that publishes
-// its keys.
+// JSON Web Tokens, signed here so that tests can make invalid ones, and a server that publishes key sets.
 
 import { createHmac, generateKeyPairSync, sign } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
-import { freePort } from './ministack.mjs';
+import { findFreePort } from './aws-account.mjs';
 
 export const SECRET = 'end-to-end-secret-of-more-than-32-bytes';
 
-/** How far apart clocks may be, by the contract. */
+/** How far clocks may differ, by the contract. */
 export const LEEWAY_SECS = 30;
 
 const encode = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
 
-/** Seconds since 1970, `offset` from now. */
-export function seconds(offset = 0) {
+/** Seconds since 1970, plus `offset`. */
+export function epochSeconds(offset = 0) {
   return Math.floor(Date.now() / 1000) + offset;
 }
 
-/** An `exp` that is past and whose leeway ends in a moment. */
-export function nearlyOver(secs = 1) {
-  return seconds(secs - LEEWAY_SECS);
+/** Time for a client of a busy machine to connect with a token that is about to expire. */
+const CONNECT_MARGIN_SECS = 5;
+
+/** An `exp` that has passed and whose leeway ends soon: `secs` seconds later than that of `nearlyExpired(0)`. */
+export function nearlyExpired(secs = 0) {
+  return epochSeconds(secs + CONNECT_MARGIN_SECS - LEEWAY_SECS);
 }
 
-/** Claims that let in for an hour. */
-export function claims(feeds, more = {}) {
-  return { sub: 'somebody', exp: seconds(3600), feeds, ...more };
+/** Claims that are valid for an hour. */
+export function buildClaims(feeds, more = {}) {
+  return { sub: 'test-user', exp: epochSeconds(3600), feeds, ...more };
 }
 
 /** A token signed with a shared secret. */
-export function hs256(payload, { secret = SECRET, header = {} } = {}) {
+export function signHs256(payload, { secret = SECRET, header = {} } = {}) {
   const message = `${encode({ alg: 'HS256', typ: 'JWT', ...header })}.${encode(payload)}`;
   return `${message}.${createHmac('sha256', secret).update(message).digest('base64url')}`;
 }
 
-/** A token for these feeds' rights. */
-export function tokenFor(feeds, more) {
-  return hs256(claims(feeds, more));
+/** A token with these permissions, by feed. */
+export function createToken(feeds, more) {
+  return signHs256(buildClaims(feeds, more));
 }
 
 const PAIRS = {
@@ -62,16 +64,16 @@ export class SigningKey {
   }
 }
 
-/** Serves a key set. `answer` may be replaced; `asked` counts the requests. */
-export class Issuer {
-  asked = 0;
+/** Serves a key set over HTTP. `respond` may be replaced; `requestCount` counts the requests. */
+export class KeySetServer {
+  requestCount = 0;
 
   constructor(...keys) {
     this.keys = keys;
   }
 
   static async start(t, ...keys) {
-    const issuer = new Issuer(...keys);
+    const issuer = new KeySetServer(...keys);
     await issuer.listen();
     t.after(() => issuer.stop());
     return issuer;
@@ -81,16 +83,16 @@ export class Issuer {
     return `http://127.0.0.1:${this.port}/jwks.json`;
   }
 
-  answer = (request, response) => {
+  respond = (request, response) => {
     response.setHeader('content-type', 'application/json');
     response.end(JSON.stringify({ keys: this.keys.map((key) => key.jwk ?? key) }));
   };
 
   async listen() {
-    this.port ??= await freePort();
+    this.port ??= await findFreePort();
     this.server = createServer((request, response) => {
-      this.asked += 1;
-      this.answer(request, response);
+      this.requestCount += 1;
+      this.respond(request, response);
     }).listen(this.port, '127.0.0.1');
     await once(this.server, 'listening');
   }

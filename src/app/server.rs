@@ -1,0 +1,217 @@
+//! The web server of `dev` and `serve`: builds its parts, runs them as tasks, shuts them down in order.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::{net::TcpListener, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    Backend, build_consumer,
+    maintenance::{self, LogHandles},
+    readiness::build_readiness,
+    supervisor::Supervisor,
+};
+use crate::{
+    auth::Authenticator,
+    bucket::Bucket,
+    config::{CommonConfig, WebConfig},
+    http::{self, Readiness},
+    hub::Hub,
+    limit::Limiter,
+    listener::{Listener, Peer},
+    log::Retention,
+    protocol::EventEncoder,
+    queue::Consumer,
+    socketio::{self, SocketIoServer},
+};
+
+/// How long the shutdown waits for the poller before it notifies the clients: a little more than
+/// [`super::DRAIN_TIMEOUT`].
+const POLLER_TIMEOUT: Duration = Duration::from_secs(7);
+/// Clients reconnect at random times within this period, so that they don't arrive all at once.
+const RECONNECT_SPREAD: Duration = Duration::from_secs(5);
+/// How long connections may take to close before they are aborted.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// The parts of the web server, ready to run.
+pub(super) struct Server {
+    address: SocketAddr,
+    listener: TcpListener,
+    router: Router,
+    socketio: SocketIoServer,
+    authenticator: Arc<Authenticator>,
+    limiter: Arc<Limiter>,
+    hub: Arc<Hub>,
+    bucket: Bucket,
+    log: LogHandles,
+    retention: Retention,
+    /// `None` where another process receives from the queue.
+    consumer: Option<Consumer>,
+    readiness: Arc<Readiness>,
+    metrics: PrometheusHandle,
+    stop_streams: CancellationToken,
+}
+
+/// The running web server. Its tokens stop one group of tasks each.
+pub(super) struct RunningServer {
+    pub(super) tasks: Supervisor,
+    socketio: SocketIoServer,
+    readiness: Arc<Readiness>,
+    stop_poller: CancellationToken,
+    /// Ends the event streams (SSE).
+    stop_streams: CancellationToken,
+    /// Stops accepting connections.
+    stop_listener: CancellationToken,
+    /// Aborts the connections that are still open.
+    abort_connections: CancellationToken,
+    /// Stops the hub and the maintenance tasks.
+    stop_delivery: CancellationToken,
+}
+
+impl Server {
+    pub(super) fn build(
+        listener: TcpListener,
+        common: &CommonConfig,
+        web: WebConfig,
+        backend: Backend,
+        metrics: PrometheusHandle,
+    ) -> anyhow::Result<Self> {
+        let address = listener.local_addr()?;
+        let log = LogHandles::open(common)?;
+        let hub = Hub::new(log.feeds.clone(), web.socketio.stall_timeout);
+        let event_encoder = Arc::new(EventEncoder::new(backend.bucket.clone()));
+        let authenticator = Arc::new(Authenticator::new(web.auth)?);
+        let limiter = Arc::new(Limiter::new(&web.limits));
+        let consumer = backend.queue.map(|queue| build_consumer(queue, &backend.bucket, &log, common));
+        let readiness = Arc::new(build_readiness(&log.feeds, consumer.as_ref()));
+        let stop_streams = CancellationToken::new();
+        let (engine, socketio) = SocketIoServer::new(Arc::new(socketio::ConnectionContext {
+            authenticator: authenticator.clone(),
+            limiter: limiter.clone(),
+            hub: hub.clone(),
+            event_encoder: event_encoder.clone(),
+            limits: web.socketio,
+            url_base: backend.url_base.clone(),
+            announce_connections: web.announce_connections,
+        }));
+        let router = http::router(http::AppState {
+            authenticator: authenticator.clone(),
+            limiter: limiter.clone(),
+            hub: hub.clone(),
+            presence: log.presence.clone(),
+            event_encoder,
+            url_base: backend.url_base,
+            upload_rules: web.uploads,
+            upload_name_secret: backend.upload_name_secret,
+            readiness: readiness.clone(),
+            metrics: metrics.clone(),
+            metrics_token: web.metrics_token,
+            demo_page: backend.page,
+            shutdown: stop_streams.clone(),
+        });
+        let router = router.merge(backend.extra_routes).merge(http::socketio_router(engine, &web.origins));
+        Ok(Self {
+            address,
+            listener,
+            router: http::with_middleware(router, &web.origins),
+            socketio,
+            authenticator,
+            limiter,
+            hub,
+            bucket: backend.bucket,
+            log,
+            retention: common.retention,
+            consumer,
+            readiness,
+            metrics,
+            stop_streams,
+        })
+    }
+
+    /// Spawns one task for each part.
+    pub(super) fn spawn(self) -> RunningServer {
+        let [stop_poller, stop_listener, abort_connections, stop_delivery] =
+            std::array::from_fn(|_| CancellationToken::new());
+        let mut tasks = Supervisor::default();
+        self.spawn_maintenance(&mut tasks, &stop_delivery);
+        tasks.spawn("hub", self.hub.run(stop_delivery.clone()));
+        tasks.spawn(
+            "maintenance",
+            maintenance::run(self.bucket, self.log, self.metrics, stop_delivery.clone()),
+        );
+        let http = serve_http(self.listener, self.router, stop_listener.clone(), abort_connections.clone());
+        tasks.spawn("http", http);
+        if let Some(consumer) = self.consumer {
+            tasks.spawn("poller", consumer.run(stop_poller.clone()));
+        }
+        info!(address = %self.address, "listening");
+        RunningServer {
+            tasks,
+            socketio: self.socketio,
+            readiness: self.readiness,
+            stop_poller,
+            stop_streams: self.stop_streams,
+            stop_listener,
+            abort_connections,
+            stop_delivery,
+        }
+    }
+
+    fn spawn_maintenance(&self, tasks: &mut Supervisor, stop: &CancellationToken) {
+        let (hub, log) = (&self.hub, &self.log);
+        tasks.spawn(
+            "presence",
+            maintenance::publish_presence(hub.clone(), log.presence.clone(), stop.clone()),
+        );
+        tasks.spawn(
+            "feed-renewal",
+            maintenance::renew_watched_feeds(hub.clone(), log.feeds.clone(), self.retention, stop.clone()),
+        );
+        tasks.spawn("signing-keys", maintenance::refresh_signing_keys(self.authenticator.clone(), stop.clone()));
+        tasks.spawn("rate-limits", maintenance::expire_idle_rate_limits(self.limiter.clone(), stop.clone()));
+    }
+}
+
+impl RunningServer {
+    /// Stops the parts in the order in which data flows, so that each part passes on what it has accepted:
+    ///
+    /// ```text
+    ///  readiness  fails       the load balancer sends no new clients
+    ///  poller     drains      handled messages are deleted, the others return to the queue
+    ///  socketio   notifies    clients receive `reconnect` with a delay of their own
+    ///  streams    end         SSE clients reconnect
+    ///  listener   closes      no new connections, open requests finish
+    ///  socketio   closes      sessions end with a close packet
+    ///  http       joins       connections that don't close in time are aborted
+    ///  hub        stops       last, since it delivers to connections until they are closed
+    /// ```
+    pub(super) async fn shut_down(mut self) {
+        self.readiness.begin_shutdown();
+        self.stop_poller.cancel();
+        // Bounded, since an SQS that does not respond must not keep clients from being notified. The last
+        // step waits for the poller again.
+        let _ = timeout(POLLER_TIMEOUT, self.tasks.join("poller")).await;
+        self.socketio.emit_reconnect(RECONNECT_SPREAD).await;
+        self.stop_streams.cancel();
+        self.stop_listener.cancel();
+        self.socketio.close(CLOSE_TIMEOUT).await;
+        if timeout(CLOSE_TIMEOUT, self.tasks.join("http")).await.is_err() {
+            self.abort_connections.cancel();
+            self.tasks.join("http").await;
+        }
+        self.stop_delivery.cancel();
+        self.tasks.join_all().await;
+    }
+}
+
+async fn serve_http(socket: TcpListener, router: Router, stop: CancellationToken, abort: CancellationToken) {
+    let listener = Listener { socket, abort_all: abort };
+    let service = router.into_make_service_with_connect_info::<Peer>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned());
+    if let Err(error) = server.await {
+        warn!(%error, "the HTTP server failed");
+    }
+}

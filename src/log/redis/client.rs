@@ -1,0 +1,63 @@
+//! The connections to one Redis deployment and the names of its keys: what the log, its tail readers and
+//! the presence counts share.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt, future, stream};
+use redis::{Cmd, FromRedisValue, RedisError};
+
+use super::{
+    connection::RedisConnection, keys::RedisKeyPrefix, script::ScriptCall, settings::RedisAddress,
+    shared_connection::SharedConnection, topology::Topology,
+};
+
+/// Calls that [`run_all`] keeps in flight at the same time.
+const MAX_CONCURRENT_CALLS: usize = 64;
+
+/// A client of one Redis deployment. It connects on the first call.
+pub(super) struct RedisClient {
+    pub(super) topology: Arc<Topology>,
+    pub(super) key_prefix: RedisKeyPrefix,
+    /// For calls that Redis answers immediately.
+    pub(super) calls: SharedConnection,
+    /// For appends, which may wait for replicas: Redis runs no later command of the same connection meanwhile.
+    pub(super) appends: SharedConnection,
+}
+
+impl RedisClient {
+    pub(super) fn new(address: &RedisAddress, key_prefix: RedisKeyPrefix) -> Self {
+        let topology = Arc::new(Topology::new(address.connection_info()));
+        Self {
+            calls: SharedConnection::new(topology.clone()),
+            appends: SharedConnection::new(topology.clone()),
+            topology,
+            key_prefix,
+        }
+    }
+
+    /// Runs a command that may safely run twice.
+    pub(super) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
+        self.calls
+            .run(async |mut connection: RedisConnection| command.query_async(&mut connection).await)
+            .await
+    }
+
+    /// Calls a script that may safely run twice.
+    pub(super) async fn call_script<T: FromRedisValue>(
+        &self,
+        call: &ScriptCall<'_>,
+    ) -> Result<T, RedisError> {
+        self.calls.run(async |mut connection: RedisConnection| call.invoke(&mut connection).await).await
+    }
+}
+
+/// Runs all `calls`, a bounded number at a time. A call that fails does not stop the others.
+///
+/// # Errors
+/// The first error.
+pub(super) async fn run_all(
+    calls: impl Iterator<Item = impl Future<Output = Result<(), RedisError>>>,
+) -> Result<(), RedisError> {
+    let results = stream::iter(calls).buffer_unordered(MAX_CONCURRENT_CALLS);
+    results.fold(Ok(()), |so_far, result| future::ready(so_far.and(result))).await
+}

@@ -1,2 +1,0 @@
--- Answers with the log's end.
-return open()
