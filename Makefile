@@ -4,10 +4,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 CARGO ?= cargo
 
-.PHONY: help dev build release lint advisories test test-rust test-client test-e2e test-infra fuzz bench tools lint-tools docs clean
+.PHONY: help dev build release lint advisories test test-fast test-rust test-client test-e2e test-infra fuzz bench tools lint-tools docs clean
 
 help: ## show the commands
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 dev: ## run everything in one process: http://127.0.0.1:3000
 	$(CARGO) run -- dev
@@ -33,21 +33,27 @@ advisories: lint-tools ## check dependencies against the RustSec database, fetch
 
 test: test-rust test-client test-e2e test-infra ## run every test
 
-test-rust: .venv/.installed ## unit, property and integration tests
+test-fast: build tests/e2e/node_modules/.installed ## run the unit and property tests, and one end-to-end test
+	$(CARGO) test --lib
+	cd tests/e2e && node --test smoke.test.mjs
+
+test-rust: .venv/.installed ## run the unit, property and integration tests of the Rust code
 	$(CARGO) test
 
-test-client: tools ## the browser module that we ship
+test-client: tools ## test the browser module
 	node --test tests/client/
 
-test-e2e: tools build ## official clients against the real program
-	cd tests/e2e && node --test --test-timeout=900000
+# Most tests wait for the emulator or for timers, so more files run at once than there are cores.
+E2E_CONCURRENCY ?= 4
+test-e2e: tools build ## test the program with official clients, E2E_CONCURRENCY (4) files at once
+	cd tests/e2e && node --test --test-concurrency=$(E2E_CONCURRENCY) --test-timeout=900000
 
-test-infra: tools ## the CloudFormation templates, checked and deployed on an emulator
+test-infra: tools ## check the CloudFormation templates and deploy them on an emulator
 	.venv/bin/pytest -q tests/infra
 
-# The instruments need a nightly compiler, or one that is told to behave like it.
+# Fuzzing needs a nightly compiler, or RUSTC_BOOTSTRAP=1.
 FUZZ_SECONDS ?= 300
-fuzz: ## throw bodies at the parser of queue messages, for FUZZ_SECONDS (300); needs cargo-fuzz and clang
+fuzz: ## fuzz the parser of queue messages for FUZZ_SECONDS (300); needs cargo-fuzz and clang
 	mkdir -p fuzz/corpus/message_body
 	RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run message_body fuzz/corpus/message_body fuzz/seeds/message_body -- \
 	  -max_total_time=$(FUZZ_SECONDS) -max_len=65536

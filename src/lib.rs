@@ -1,5 +1,5 @@
-//! A server for shared photo feeds: phones upload to S3, and every subscriber of a feed receives an event over
-//! Socket.IO or SSE as soon as S3 reports the object.
+//! A server for shared photo feeds: phones upload to S3, and every subscriber of a feed receives an event
+//! over Socket.IO or SSE as soon as S3 reports the object.
 //!
 //! ```text
 //!  phone ──POST /v1/feeds/summer/uploads──► http ► bucket ──presigned URL──► phone ──PUT──► S3 bucket
@@ -8,8 +8,8 @@
 //!  SSE stream               ◄─ http/sse ◄┴ hub ◄─ feed log ◄─ ingest ◄─ events ◄─ queue ◄─── SQS queue
 //! ```
 //!
-//! S3 is the source of truth: a photo exists once S3 has sent its event, whatever a client reports. The feed log
-//! assigns each event an offset, in the order of S3's sequencers. The hub delivers the log's entries to
+//! S3 is the source of truth: a photo exists once S3 has sent its event, whatever a client reports. The feed
+//! log assigns each event an offset, in the order of S3's sequencers. The hub delivers the log's entries to
 //! subscribers, and each client recovers the entries that it missed by its cursor.
 //!
 //! | term | meaning |

@@ -1,5 +1,5 @@
-//! Random histories of a bucket, whose events reach the log late, twice and out of order, compared with a simple
-//! model of the log.
+//! Random histories of a bucket, whose events reach the log late, twice and out of order, compared with a
+//! simple model of the log.
 
 #![allow(clippy::unwrap_used)]
 

@@ -18,13 +18,13 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use photoshare_server::{
-    feed::{Cursor, Epoch, EventKind, FeedEvent, FeedId, KeyPrefix, ObjectKey, Photo, Tag},
+    feed::{Cursor, Epoch, EventKind, FeedEvent, FeedId, ObjectKey, Tag},
     hub::{DeliveryError, Hub, Subscriber, Subscription},
     log::{
         AppendOutcome, Entry, FeedLog, LogError, MemoryLog, Proof, ReadResult, Retention, Shards, TailItem,
     },
 };
-use support::{RETENTION, redis_server::RedisServer};
+use support::{RETENTION, event::upload, expect_appended, feed, redis_server::RedisServer};
 use tokio::{
     sync::{Notify, mpsc, watch},
     time::Instant,
@@ -34,25 +34,15 @@ use tokio_util::sync::CancellationToken;
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn summer() -> FeedId {
-    FeedId::parse("summer").unwrap()
+    feed("summer")
 }
 
 fn photo(number: usize) -> FeedEvent {
-    FeedEvent {
-        kind: EventKind::Uploaded,
-        key: ObjectKey::build(&KeyPrefix::default(), &summer(), &format!("{number}.jpg")).unwrap(),
-        event_name: "ObjectCreated:Put".into(),
-        event_time: None,
-        sequencer: None,
-        photo: Photo::default(),
-    }
+    upload(&summer(), &format!("{number}.jpg")).without_sequencer().without_time().build()
 }
 
 async fn append(log: &impl Deref<Target: FeedLog>, number: usize) -> Cursor {
-    match log.append(photo(number), Proof::Bucket, Timestamp::now()).await.unwrap() {
-        AppendOutcome::Appended(cursor) => cursor,
-        other => panic!("{other:?}"),
-    }
+    expect_appended(log.append(photo(number), Proof::Bucket, Timestamp::now()).await.unwrap())
 }
 
 /// A subscriber that accepts as many entries as its buffer has room for.
@@ -429,7 +419,7 @@ async fn concurrent_log_reads_are_bounded_and_retried_at_different_times() {
     let (hub, _stop) = start_hub_over(log.clone());
     log.fails.store(true, Ordering::SeqCst);
     let subscriber = BufferedSubscriber::unlimited();
-    let feeds = (0..200).map(|number| FeedId::parse(&format!("feed{number}")).unwrap());
+    let feeds = (0..200).map(|number| feed(&format!("feed{number}")));
     let _subscriptions: Vec<_> = feeds
         .map(|feed| hub.watch(&feed).subscribe(Cursor::start(Epoch::random()), subscriber.clone()))
         .collect();

@@ -43,7 +43,7 @@ struct Backend {
     /// `None` where another process receives from the queue.
     queue: Option<Arc<dyn Queue>>,
     url_base: UrlBase,
-    page: Option<DemoPageSettings>,
+    demo_page: Option<DemoPageSettings>,
     upload_name_secret: NameSecret,
     extra_routes: Router,
 }
@@ -68,7 +68,7 @@ pub async fn dev(dev: DevConfig, metrics: PrometheusHandle) -> anyhow::Result<()
         },
         bucket,
         queue: Some(queue),
-        page: Some(DemoPageSettings::default()),
+        demo_page: Some(DemoPageSettings::default()),
         upload_name_secret: upload_name_secret(&dev.web, &sdk).await,
         extra_routes: http::embedded_s3_router(local::BUCKET_NAME, store),
     };
@@ -92,7 +92,7 @@ pub async fn serve(serve: ServeConfig, metrics: PrometheusHandle) -> anyhow::Res
     let backend = Backend {
         bucket,
         queue,
-        page: demo_page.then(|| DemoPageSettings { bucket_origin: Some(bucket_url.origin.to_string()) }),
+        demo_page: demo_page.then(|| DemoPageSettings { bucket_origin: Some(bucket_url.origin.to_string()) }),
         url_base: UrlBase::Fixed(bucket_url),
         upload_name_secret,
         extra_routes: Router::new(),

@@ -109,7 +109,7 @@ impl Server {
             readiness: readiness.clone(),
             metrics: metrics.clone(),
             metrics_token: web.metrics_token,
-            demo_page: backend.page,
+            demo_page: backend.demo_page,
             shutdown: stop_streams.clone(),
         });
         let router = router.merge(backend.extra_routes).merge(http::socketio_router(engine, &web.origins));
@@ -170,7 +170,10 @@ impl Server {
             "feed-renewal",
             maintenance::renew_watched_feeds(hub.clone(), log.feeds.clone(), self.retention, stop.clone()),
         );
-        tasks.spawn("signing-keys", maintenance::refresh_signing_keys(self.authenticator.clone(), stop.clone()));
+        tasks.spawn(
+            "signing-keys",
+            maintenance::refresh_signing_keys(self.authenticator.clone(), stop.clone()),
+        );
         tasks.spawn("rate-limits", maintenance::expire_idle_rate_limits(self.limiter.clone(), stop.clone()));
     }
 }

@@ -55,8 +55,8 @@ pub struct Grant {
 pub struct MetadataError(usize);
 
 impl Bucket {
-    /// Signs a PUT of exactly `size` bytes to `key`. The signature covers the length, type and checksum, and the
-    /// header `If-None-Match: *`: S3 refuses any other file, and a second upload.
+    /// Signs a PUT of exactly `size` bytes to `key`. The signature covers the length, type and checksum, and
+    /// the header `If-None-Match: *`: S3 refuses any other file, and a second upload.
     ///
     /// # Errors
     /// When the user-defined metadata exceeds S3's limit.
@@ -89,8 +89,8 @@ impl Bucket {
         })
     }
 
-    /// Signs a form POST of a file with a size in `sizes` to `key`. The policy requires the exact key, type and
-    /// metadata. See <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html>
+    /// Signs a form POST of a file with a size in `sizes` to `key`. The policy requires the exact key, type
+    /// and metadata. See <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html>
     ///
     /// # Errors
     /// When the user-defined metadata exceeds S3's limit.

@@ -30,8 +30,8 @@ pub use sign::{BucketUrl, SignedUrl, Signer, SignerError};
 
 /// Timeout of one attempt at an S3 call.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Timeout of an S3 call including its retries. Less than the 30 s after which Heroku closes a request without
-/// a response.
+/// Timeout of an S3 call including its retries. Less than the 30 s after which Heroku closes a request
+/// without a response.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The bucket of the deployment.
@@ -133,7 +133,8 @@ pub struct ObjectPage {
 }
 
 impl Bucket {
-    /// Creates a client for the bucket `name` and resolves its endpoint for signed URLs. Sends no request to S3.
+    /// Creates a client for the bucket `name` and resolves its endpoint for signed URLs. Sends no request to
+    /// S3.
     ///
     /// # Errors
     /// When the SDK has no credentials, region or endpoint.
@@ -248,8 +249,8 @@ impl Bucket {
     }
 }
 
-/// Selects path-style addressing where virtual hosts don't work: with a custom endpoint, and for a name with a
-/// dot, which the wildcard certificate of S3 does not cover.
+/// Selects path-style addressing where virtual hosts don't work: with a custom endpoint, and for a name with
+/// a dot, which the wildcard certificate of S3 does not cover.
 fn build_s3_config(sdk: &SdkConfig, bucket: &str) -> aws_sdk_s3::Config {
     let has_custom_endpoint = sdk.endpoint_url().is_some()
         || ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"].iter().any(|name| std::env::var_os(name).is_some());

@@ -118,9 +118,9 @@ impl Bucket {
         Ok(parts)
     }
 
-    /// Combines the requested parts into one object of at most `max` bytes. A part that the client has replaced
-    /// since has another tag, and S3 refuses it. Idempotent: succeeds also if the upload was completed before,
-    /// since the earlier response may have been lost.
+    /// Combines the requested parts into one object of at most `max` bytes. A part that the client has
+    /// replaced since has another tag, and S3 refuses it. Idempotent: succeeds also if the upload was
+    /// completed before, since the earlier response may have been lost.
     ///
     /// # Errors
     /// When the requested parts differ from the uploaded ones, or exceed `max` together, which aborts the

@@ -93,7 +93,8 @@ impl Bucket {
         }
     }
 
-    /// Handles an error of GET. An empty object has no bytes in the requested range: S3 returns `InvalidRange`.
+    /// Handles an error of GET. An empty object has no bytes in the requested range: S3 returns
+    /// `InvalidRange`.
     async fn sample_without_body<E>(
         &self,
         key: &ObjectKey,

@@ -53,7 +53,8 @@ impl Ping {
 }
 
 impl Bucket {
-    /// Signs a PUT of `size` bytes to the ping's key, as for an upload. Returns the URL and the headers to send.
+    /// Signs a PUT of `size` bytes to the ping's key, as for an upload. Returns the URL and the headers to
+    /// send.
     #[must_use]
     pub fn presign_ping(&self, ping: &Ping, size: u64) -> (String, BTreeMap<String, String>) {
         let headers = BTreeMap::from([
@@ -100,7 +101,8 @@ impl Bucket {
         }
     }
 
-    /// Deletes the ping, then its pong. In this order, since a server checks the ping before it stores the pong.
+    /// Deletes the ping, then its pong. In this order, since a server checks the ping before it stores the
+    /// pong.
     ///
     /// # Errors
     /// When a call fails.

@@ -1,9 +1,9 @@
 //! Presigned URLs and forms with AWS Signature Version 4:
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
 //!
-//! The SDK's `presigned()` takes about 40 µs per URL, and one listing or join needs hundreds of URLs. This module
-//! therefore builds the canonical request itself and caches the day's signing key; `aws-sigv4` does the
-//! cryptography.
+//! The SDK's `presigned()` takes about 40 µs per URL, and one listing or join needs hundreds of URLs. This
+//! module therefore builds the canonical request itself and caches the day's signing key; `aws-sigv4` does
+//! the cryptography.
 
 use std::{
     fmt::Write as _,
@@ -126,8 +126,8 @@ impl BucketUrl {
 }
 
 impl Signer {
-    /// Creates a signer for `bucket`. Resolves the endpoint by presigning one URL with the SDK, so that all of its
-    /// endpoint rules apply: partitions, FIPS, dual-stack, custom endpoints.
+    /// Creates a signer for `bucket`. Resolves the endpoint by presigning one URL with the SDK, so that all
+    /// of its endpoint rules apply: partitions, FIPS, dual-stack, custom endpoints.
     pub(super) async fn discover(
         sdk: &SdkConfig,
         client: &Client,
@@ -174,7 +174,8 @@ impl Signer {
         Ok(())
     }
 
-    /// Signs `request` at the time `at`. The URL is valid for `ttl`, or less if S3 or the credentials limit it.
+    /// Signs `request` at the time `at`. The URL is valid for `ttl`, or less if S3 or the credentials limit
+    /// it.
     #[must_use]
     pub fn presign(
         &self,
@@ -214,8 +215,8 @@ impl Signer {
         }
     }
 
-    /// Signs a form. Returns all fields in the order in which to send them, and when S3 stops accepting them. See
-    /// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-UsingHTTPPOST.html>
+    /// Signs a form. Returns all fields in the order in which to send them, and when S3 stops accepting them.
+    /// See <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-UsingHTTPPOST.html>
     #[must_use]
     pub fn sign_form(
         &self,

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::feed::ObjectKey;
 
-/// Signing times are rounded down to multiples of this (with a short TTL, of half the TTL). The URL of a photo
-/// stays the same in between, and caches can serve it.
+/// Signing times are rounded down to multiples of this (with a short TTL, of half the TTL). The URL of a
+/// photo stays the same in between, and caches can serve it.
 const SIGNING_INTERVAL: Duration = Duration::from_mins(5);
 
 impl Bucket {
@@ -22,14 +22,15 @@ impl Bucket {
         self.signer.presign(bucket_url, request, round_down(now, self.url_ttls.view), self.url_ttls.view)
     }
 
-    /// Returns the URL of the object `key` without a signature. It identifies the object and grants no access.
+    /// Returns the URL of the object `key` without a signature. It identifies the object and grants no
+    /// access.
     #[must_use]
     pub fn unsigned_url(&self, bucket_url: &BucketUrl, key: &ObjectKey) -> String {
         format!("{}{}", bucket_url.origin, object_path(bucket_url, key.as_str()))
     }
 
-    /// Returns the time, in Unix seconds, with which [`Bucket::view_url`] signs at `now`. The URLs change only
-    /// when this time does.
+    /// Returns the time, in Unix seconds, with which [`Bucket::view_url`] signs at `now`. The URLs change
+    /// only when this time does.
     #[must_use]
     pub fn view_signing_time(&self, now: Timestamp) -> i64 {
         round_down(now, self.url_ttls.view).as_second()

@@ -77,13 +77,16 @@ pub struct DevArgs {
     /// Origin of signed URLs (http://host:port); if empty, the Host header of each request
     #[arg(long, env = "PUBLIC_URL", default_value = "")]
     pub(super) public_url: String,
-    /// Token authentication: "on" requires AUTH_JWT_SECRET or AUTH_JWKS_URL, "off" grants every client every right
+    /// Token authentication: "on" requires AUTH_JWT_SECRET or AUTH_JWKS_URL, "off" grants every client every
+    /// right
     #[arg(long, env = "AUTH", default_value = "off")]
     pub(super) auth: String,
-    /// Origins whose pages may send requests, comma-separated: https://app.example.com, https://*.example.com, *; if empty, only same-origin pages
+    /// Origins whose pages may send requests, comma-separated: https://app.example.com,
+    /// https://*.example.com, *; if empty, only same-origin pages
     #[arg(long, env = "ALLOWED_ORIGINS", default_value = "*")]
     pub(super) allowed_origins: String,
-    /// Rate limits: "on" applies GRANTS_PER_MINUTE, REQUESTS_PER_MINUTE and JOINS_PER_SECOND, "off" ignores them
+    /// Rate limits: "on" applies GRANTS_PER_MINUTE, REQUESTS_PER_MINUTE and JOINS_PER_SECOND, "off" ignores
+    /// them
     #[arg(long, env = "RATE_LIMITS", default_value = "off")]
     pub(super) rate_limits: String,
     /// Format of log lines: json or pretty
@@ -104,10 +107,12 @@ pub struct ServeArgs {
     /// TCP port to listen on; 0 selects a free port
     #[arg(long, env = "PORT", default_value = "")]
     pub(super) port: String,
-    /// Token authentication: "on" requires AUTH_JWT_SECRET or AUTH_JWKS_URL, "off" grants every client every right
+    /// Token authentication: "on" requires AUTH_JWT_SECRET or AUTH_JWKS_URL, "off" grants every client every
+    /// right
     #[arg(long, env = "AUTH", default_value = "on")]
     pub(super) auth: String,
-    /// Origins whose pages may send requests, comma-separated: https://app.example.com, https://*.example.com, *; if empty, only same-origin pages
+    /// Origins whose pages may send requests, comma-separated: https://app.example.com,
+    /// https://*.example.com, *; if empty, only same-origin pages
     #[arg(long, env = "ALLOWED_ORIGINS", default_value = "")]
     pub(super) allowed_origins: String,
     /// Whether to serve the demo page at /: true or false
@@ -116,7 +121,8 @@ pub struct ServeArgs {
     /// Run without the queue poller, for a deployment that runs `photoshare poll`; requires REDIS_URL
     #[arg(long)]
     pub(super) no_poller: bool,
-    /// Rate limits: "on" applies GRANTS_PER_MINUTE, REQUESTS_PER_MINUTE and JOINS_PER_SECOND, "off" ignores them
+    /// Rate limits: "on" applies GRANTS_PER_MINUTE, REQUESTS_PER_MINUTE and JOINS_PER_SECOND, "off" ignores
+    /// them
     #[arg(long, env = "RATE_LIMITS", default_value = "on")]
     pub(super) rate_limits: String,
     /// Format of log lines: json or pretty
@@ -181,7 +187,8 @@ pub(super) struct AwsArgs {
 pub(super) struct WebArgs {
     #[command(flatten)]
     pub(super) tokens: TokenKeyArgs,
-    /// URL of the JSON Web Key Set that verifies tokens (RS256, ES256, EdDSA): https://…
+    /// URL of the JSON Web Key Set that verifies tokens (RS256, ES256, EdDSA): https://…; if empty, only
+    /// AUTH_JWT_SECRET verifies tokens
     #[arg(long, env = "AUTH_JWKS_URL", default_value = "")]
     pub(super) auth_jwks_url: String,
     /// Rights of clients without a token, comma-separated: view, upload, delete; if empty, none
@@ -210,8 +217,8 @@ pub(super) struct WebArgs {
     /// Maximum number of connections of one process
     #[arg(long, env = "MAX_CONNECTIONS", default_value = "50000")]
     pub(super) max_connections: String,
-    /// Maximum number of connections from one IP address; 0 for no limit, since thousands of phones can share an
-    /// address
+    /// Maximum number of connections from one IP address; 0 for no limit, since thousands of phones can share
+    /// an address
     #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", default_value = "0")]
     pub(super) max_connections_per_address: String,
     /// Number of trusted proxies in front of this process that append to X-Forwarded-For; on Heroku 1
@@ -219,11 +226,12 @@ pub(super) struct WebArgs {
     pub(super) trusted_proxy_hops: String,
     #[command(flatten)]
     pub(super) rates: RateArgs,
-    /// Time after which a connection that accepts no events is closed, in seconds; the client recovers by its cursor
+    /// Time after which a connection that accepts no events is closed, in seconds; the client recovers by its
+    /// cursor
     #[arg(long, env = "SLOW_CLIENT_SECS", default_value = "30")]
     pub(super) slow_client_secs: String,
-    /// Whether all clients receive an event for each connection and disconnection, as from the old server: true or
-    /// false
+    /// Whether all clients receive an event for each connection and disconnection, as from the old server:
+    /// true or false
     #[arg(long, env = "ANNOUNCE_CONNECTIONS", default_value = "false")]
     pub(super) announce_connections: String,
     /// Bearer token that /metrics and the details of /readyz require; if empty, both are public
@@ -240,15 +248,15 @@ pub(super) struct WebArgs {
 /// Rate limits. A caller is the subject of a token, or else a client address.
 #[derive(Debug, Args)]
 pub(super) struct RateArgs {
-    /// Maximum number of uploads granted to one caller (token subject, else IP address) per minute, counting each
-    /// file of a batch; 0 for no limit
+    /// Maximum number of uploads granted to one caller (token subject, else IP address) per minute, counting
+    /// each file of a batch; 0 for no limit
     #[arg(long, env = "GRANTS_PER_MINUTE", default_value = "6000")]
     pub(super) grants_per_minute: String,
     /// Burst size for GRANTS_PER_MINUTE, in uploads
     #[arg(long, env = "GRANTS_BURST", default_value = "3000")]
     pub(super) grants_burst: String,
-    /// Maximum number of other requests under /v1 from one caller (token subject, else IP address) per minute; 0 for
-    /// no limit
+    /// Maximum number of requests under /v1, without upload grants, from one caller (token subject, else IP
+    /// address) per minute; 0 for no limit
     #[arg(long, env = "REQUESTS_PER_MINUTE", default_value = "30000")]
     pub(super) requests_per_minute: String,
     /// Burst size for REQUESTS_PER_MINUTE, in requests
@@ -266,7 +274,8 @@ pub(super) struct RateArgs {
 #[derive(Debug, Args)]
 #[expect(clippy::struct_field_names, reason = "the names of the settings")]
 pub(super) struct TokenKeyArgs {
-    /// Secret that signs and verifies tokens (HS256), at least 32 bytes
+    /// Secret that signs and verifies tokens (HS256), at least 32 bytes; if empty, only AUTH_JWKS_URL verifies
+    /// tokens
     #[arg(
         long,
         env = "AUTH_JWT_SECRET",
@@ -298,14 +307,14 @@ pub(super) struct CommonArgs {
         default_value = "image/jpeg,image/png,image/webp,image/gif,image/heic,image/heif,image/avif"
     )]
     pub(super) upload_content_types: String,
-    /// What happens to an upload whose detected type is not in UPLOAD_CONTENT_TYPES: keep, delete or quarantine
-    /// (never announced); "off" announces uploads without inspection
+    /// What happens to an upload whose detected type is not in UPLOAD_CONTENT_TYPES: keep, delete or
+    /// quarantine (never announced); "off" announces uploads without inspection
     #[arg(long, env = "INSPECT", default_value = "keep")]
     pub(super) inspect: String,
-    /// Maximum number of concurrent inspections
+    /// Maximum number of concurrent inspections of uploads
     #[arg(long, env = "INSPECT_CONCURRENCY", default_value = "8")]
     pub(super) inspect_concurrency: String,
-    /// Timeout of one inspection, in seconds; the event is then retried
+    /// Timeout of the inspection of one upload, in seconds; its event is then retried
     #[arg(long, env = "INSPECT_TIMEOUT_SECS", default_value = "10")]
     pub(super) inspect_timeout_secs: String,
     /// Whether events contain the uploader (claim "sub" of the token): true or false
@@ -314,8 +323,8 @@ pub(super) struct CommonArgs {
     /// Number of events that the log keeps for each feed
     #[arg(long, env = "FEED_LOG_LENGTH", default_value = "1000")]
     pub(super) feed_log_length: String,
-    /// Time after which the log of an unused feed without subscribers expires, in seconds; at most 600 for a feed
-    /// without events
+    /// Time after which the log of an unused feed without subscribers expires, in seconds; at most 600 for a
+    /// feed without events
     #[arg(long, env = "FEED_LOG_TTL_SECS", default_value = "86400")]
     pub(super) feed_log_ttl_secs: String,
     /// Number of photos of each feed whose latest event the log remembers for deduplication
@@ -337,11 +346,12 @@ pub(super) struct CommonArgs {
 #[derive(Debug, Args)]
 #[expect(clippy::struct_field_names, reason = "the names of the settings")]
 pub(super) struct RedisArgs {
-    /// URL of the Redis or Valkey 7+ server, or of a cluster node, that stores the feed log: redis://… or rediss://…;
-    /// if empty, the log is in memory
+    /// URL of the Redis or Valkey 7+ server, or of a cluster node, that stores the feed log: redis://… or
+    /// rediss://…; if empty, the log is in memory
     #[arg(long, env = "REDIS_URL", default_value = "", hide_env_values = true)]
     pub(super) redis_url: String,
-    /// Whether to accept any certificate of a rediss:// server, as Heroku's self-signed ones require: true or false
+    /// Whether to accept any certificate of a rediss:// server, as Heroku's self-signed ones require: true or
+    /// false
     #[arg(long, env = "REDIS_TLS_INSECURE", default_value = "false")]
     pub(super) redis_tls_insecure: String,
     /// Prefix of every key in Redis; separates deployments that share a server

@@ -57,7 +57,8 @@ impl Validator {
     pub(super) fn validate_redis(&mut self, args: &RedisArgs) -> Option<RedisSettings> {
         let any_certificate = self.parse_bool("REDIS_TLS_INSECURE", &args.redis_tls_insecure);
         let wait_replicas = self.parse_usize("REDIS_WAIT_REPLICAS", &args.redis_wait_replicas, 0..=10);
-        let wait_timeout = Duration::from_millis(self.parse_u64("REDIS_WAIT_MS", &args.redis_wait_ms, 1..=2000));
+        let wait_timeout =
+            Duration::from_millis(self.parse_u64("REDIS_WAIT_MS", &args.redis_wait_ms, 1..=2000));
         let prefix = RedisKeyPrefix::parse(&args.redis_key_prefix);
         let prefix = prefix.map_err(|error| self.add_error("REDIS_KEY_PREFIX", error.to_string())).ok();
         let address = RedisAddress::parse(non_empty(&args.redis_url)?, any_certificate);

@@ -103,7 +103,8 @@ async fn check_events(bucket: &Bucket, sqs: &SqsQueue) -> Vec<Finding> {
     checks
 }
 
-/// Adds the round trip to `checks`. An event that arrives resolves a warning about the queue's encryption key.
+/// Adds the round trip to `checks`. An event that arrives resolves a warning about the queue's encryption
+/// key.
 async fn check_round_trip(
     bucket: &Bucket,
     sqs: &SqsQueue,

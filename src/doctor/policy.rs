@@ -30,7 +30,7 @@ pub(super) enum PolicyDecision {
 
 impl Sender<'_> {
     pub(super) fn evaluate(&self, policy: &Value) -> PolicyDecision {
-        let statements = list(&policy["Statement"]);
+        let statements = values_of(&policy["Statement"]);
         let matching = |effect: &str| -> Vec<&Value> {
             let applies =
                 |statement: &&&Value| statement["Effect"] == effect && self.is_subject_to(statement);
@@ -62,13 +62,13 @@ impl Sender<'_> {
     fn is_subject_to(&self, statement: &Value) -> bool {
         let principal = &statement["Principal"];
         let principal_matches = principal == "*"
-            || texts(&principal["AWS"]).any(|aws| aws == "*")
-            || texts(&principal["Service"]).any(|service| service == self.service || service == "*");
-        let action_matches = texts(&statement["Action"])
+            || strings_of(&principal["AWS"]).any(|aws| aws == "*")
+            || strings_of(&principal["Service"]).any(|service| service == self.service || service == "*");
+        let action_matches = strings_of(&statement["Action"])
             .any(|action| matches_pattern(&action.to_ascii_lowercase(), "sqs:sendmessage"));
         let resource = &statement["Resource"];
         let resource_matches =
-            resource.is_null() || texts(resource).any(|arn| matches_pattern(arn, self.queue_arn));
+            resource.is_null() || strings_of(resource).any(|arn| matches_pattern(arn, self.queue_arn));
         principal_matches && action_matches && resource_matches
     }
 
@@ -87,13 +87,15 @@ impl Sender<'_> {
         };
         let operator = operator.trim_end_matches("IfExists");
         let any = match operator {
-            "StringEquals" | "StringNotEquals" => texts(values).any(|value| value == known),
-            "Bool" => list(values).into_iter().any(|value| value == known || *value == (known == "true")),
+            "StringEquals" | "StringNotEquals" => strings_of(values).any(|value| value == known),
+            "Bool" => {
+                values_of(values).into_iter().any(|value| value == known || *value == (known == "true"))
+            }
             "StringEqualsIgnoreCase" | "StringNotEqualsIgnoreCase" => {
-                texts(values).any(|value| value.eq_ignore_ascii_case(known))
+                strings_of(values).any(|value| value.eq_ignore_ascii_case(known))
             }
             "StringLike" | "StringNotLike" | "ArnLike" | "ArnNotLike" | "ArnEquals" | "ArnNotEquals" => {
-                texts(values).any(|value| matches_pattern(value, known))
+                strings_of(values).any(|value| matches_pattern(value, known))
             }
             _ => return None,
         };
@@ -114,7 +116,7 @@ fn has_condition(statement: &Value, key: &str) -> bool {
     conditions(statement).any(|(_, name, _)| name.eq_ignore_ascii_case(key))
 }
 
-fn list(value: &Value) -> Vec<&Value> {
+fn values_of(value: &Value) -> Vec<&Value> {
     match value {
         Value::Null => Vec::new(),
         Value::Array(values) => values.iter().collect(),
@@ -122,8 +124,8 @@ fn list(value: &Value) -> Vec<&Value> {
     }
 }
 
-fn texts(value: &Value) -> impl Iterator<Item = &str> {
-    list(value).into_iter().filter_map(Value::as_str)
+fn strings_of(value: &Value) -> impl Iterator<Item = &str> {
+    values_of(value).into_iter().filter_map(Value::as_str)
 }
 
 /// Whether `text` matches `pattern`: `*` stands for any text, `?` for one character.

@@ -1,21 +1,23 @@
 //! The feed log: an ordered list of the events of each feed, without duplicates.
 //!
-//! | term           | type              | meaning                                                          |
-//! | -------------- | ----------------- | ---------------------------------------------------------------- |
-//! | entry          | [`Entry`]         | an event with its position; the nth entry of a feed has offset n |
-//! | position       | [`Cursor`]        | epoch, offset and tag of the last entry that a reader has seen   |
-//! | epoch          | [`Epoch`](crate::feed::Epoch) | random; identifies one incarnation of a feed, from its creation until it expires or is lost |
-//! | tag            | [`Tag`]           | random; identifies an entry and is repeated in its successor     |
-//! | end            | [`Cursor`]        | the position of the latest entry; offset 0 in an empty feed      |
-//! | record         | `SeenEvent`       | sequencer and time of the latest event of an object key: detects duplicates and late events |
-//! | shard          | [`Shards`]        | one of 64 groups of feeds, by the hash of the feed's name        |
-//! | tail           | [`TailItem`]      | the appends to all feeds of some shards, as they happen          |
-//! | presence       | [`Presence`]      | the number of subscribers of a feed, by process                  |
+//! | term     | type         | meaning                                                                   |
+//! | -------- | ------------ | ------------------------------------------------------------------------- |
+//! | entry    | [`Entry`]    | an event with its position; the nth entry of a feed has offset n          |
+//! | position | [`Cursor`]   | epoch, offset and tag of the last entry that a reader has seen            |
+//! | epoch    | [`Epoch`]    | random; identifies one incarnation of a feed, until it expires or is lost |
+//! | tag      | [`Tag`]      | random; identifies an entry and is repeated in its successor              |
+//! | end      | [`Cursor`]   | the position of the latest entry; offset 0 in an empty feed               |
+//! | record   | `SeenEvent`  | sequencer and time of a key's latest event, to detect duplicates          |
+//! | shard    | [`Shards`]   | one of 64 groups of feeds, by the hash of the feed's name                 |
+//! | tail     | [`TailItem`] | the appends to all feeds of some shards, as they happen                   |
+//! | presence | [`Presence`] | the number of subscribers of a feed, by process                           |
 //!
-//! Offsets are contiguous and each entry holds the tag of the one before. So a reader at a position gets either
-//! every entry after it, or the proof that this is impossible ([`ReadResult::Lost`]): after the feed was
-//! created again the epoch differs, after Redis lost its last writes and reused their offsets the tag does,
-//! and after trimming the next entry is missing.
+//! Offsets are contiguous and each entry holds the tag of the one before. So a reader at a position gets
+//! either every entry after it or [`ReadResult::Lost`], never a part: if the feed was created again, the epoch
+//! differs; if Redis lost its last writes and used their offsets again, the tag differs; if the feed was
+//! trimmed, the next entry is missing.
+//!
+//! [`Epoch`]: crate::feed::Epoch
 
 mod dedup;
 mod memory;
@@ -106,7 +108,7 @@ pub enum ReadResult {
 pub enum TailItem {
     /// An entry was appended.
     Appended(Arc<Entry>),
-    /// The tail covers these shards from now on. Entries appended before may have been missed: read the feeds.
+    /// The tail covers these shards from now on. Entries appended before may be missing: read the feeds.
     Resync(Shards),
 }
 

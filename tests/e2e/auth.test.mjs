@@ -702,7 +702,7 @@ test('no token is logged, however it is sent and whatever the log level', async 
     answers.push('answer', await client.request('authenticate', { token: sent }));
     client.close();
   }
-  assert.equal(answers.named('answer').length, tokens.length);
+  assert.equal(answers.dataOf('answer').length, tokens.length);
   await server.stop();
   for (const sent of [...tokens, SECRET]) {
     for (const part of sent.split('.')) {

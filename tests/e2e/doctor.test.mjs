@@ -329,7 +329,7 @@ describe('operators', { skip: !chosen.includes('serve') }, () => {
   });
 
   test('doctor: an identity without the permissions of the doctor', async () => {
-    await account.allow({ AllowDoctor: 'false', AllowRedrive: 'false' });
+    await account.setPermissions({ AllowDoctor: 'false', AllowRedrive: 'false' });
     try {
       const checks = await examine();
       for (const check of ['bucket', 'notification', 'bucket-encryption', 'cors', 'lifecycle', 'queue']) {
@@ -339,7 +339,7 @@ describe('operators', { skip: !chosen.includes('serve') }, () => {
       }
       assert.equal(checks['round-trip'].level, 'ok');
     } finally {
-      await account.allow({ AllowDoctor: 'true', AllowRedrive: 'true' });
+      await account.setPermissions({ AllowDoctor: 'true', AllowRedrive: 'true' });
     }
   });
 

@@ -155,7 +155,7 @@ describe('serve, by delivery', { skip }, () => {
   ];
   for (const delivery of deliveries) {
     test(`Delivery=${Object.values(delivery)}: a photo is announced and removed, each once`, async (t) => {
-      await account.deliver(delivery);
+      await account.setDelivery(delivery);
       const feed = makeFeedId('by delivery');
       const client = closeAfterTest(t, connectSocketIo4(server.url));
       await client.request('join', feed);

@@ -20,7 +20,7 @@ pub(super) struct RedisClient {
     pub(super) key_prefix: RedisKeyPrefix,
     /// For calls that Redis answers immediately.
     pub(super) calls: SharedConnection,
-    /// For appends, which may wait for replicas: Redis runs no later command of the same connection meanwhile.
+    /// For appends. They may wait for replicas, and meanwhile Redis runs no other command of the connection.
     pub(super) appends: SharedConnection,
 }
 

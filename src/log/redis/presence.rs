@@ -45,13 +45,13 @@ impl PresenceReporter {
     }
 
     /// Reports the `counts` that have changed or are about to expire.
-    pub(super) async fn report(
+    pub(super) async fn report_counts(
         &self,
         client: &RedisClient,
         counts: Vec<(FeedId, usize)>,
     ) -> Result<(), RedisError> {
         let now = Timestamp::now().as_second();
-        let due = self.reported.due(counts, now).into_iter();
+        let due = self.reported.select_due(counts, now).into_iter();
         run_all(due.map(|(feed, count)| self.report_feed(client, feed, count, now))).await
     }
 
@@ -92,7 +92,7 @@ struct ReportedCounts(Mutex<HashMap<FeedId, (usize, i64)>>);
 impl ReportedCounts {
     /// Selects what of `counts` to report now: what has changed, what was reported some time ago, and 0 for
     /// the feeds that are not watched any more.
-    fn due(&self, counts: Vec<(FeedId, usize)>, now: i64) -> Vec<(FeedId, usize)> {
+    fn select_due(&self, counts: Vec<(FeedId, usize)>, now: i64) -> Vec<(FeedId, usize)> {
         let reported = self.0.lock().expect("no panic while the lock is held");
         let watched: HashSet<_> = counts.iter().map(|(feed, _)| feed).collect();
         let unwatched: Vec<_> = reported.keys().filter(|feed| !watched.contains(feed)).cloned().collect();
@@ -127,7 +127,7 @@ mod tests {
         let reported = ReportedCounts::default();
         let due = |counts: &[(&'static str, usize)], now| {
             let counts = counts.iter().map(|(name, count)| (feed(name), *count)).collect();
-            let due = reported.due(counts, now);
+            let due = reported.select_due(counts, now);
             for (feed, count) in due.clone() {
                 reported.record(feed, count, now);
             }

@@ -58,10 +58,11 @@ impl RedisSettings {
         let key = self.key_prefix.trial_key(&codec::format_epoch(Epoch::random()));
         let mut connection = connect(&Topology::new(self.address.connection_info())).await?;
         let started = Instant::now();
-        let info: String = check("INFO", redis::cmd("INFO").query_async(&mut connection).await)?;
+        let info: String = check_operation("INFO", redis::cmd("INFO").query_async(&mut connection).await)?;
         let round_trip = started.elapsed();
         let checked = write_and_read(&mut connection, &key).await;
-        let deleted = check("DEL", redis::cmd("DEL").arg(&key).query_async::<()>(&mut connection).await);
+        let deleted =
+            check_operation("DEL", redis::cmd("DEL").arg(&key).query_async::<()>(&mut connection).await);
         checked.and(deleted).map(|()| parse_health(&info, round_trip))
     }
 }
@@ -81,17 +82,17 @@ async fn connect(topology: &Topology) -> Result<MultiplexedConnection, RedisProb
 }
 
 async fn write_and_read(connection: &mut MultiplexedConnection, key: &str) -> Result<(), RedisProbeError> {
-    check(
+    check_operation(
         "a script that adds to a stream",
         Script::new(WRITE_SCRIPT).with_keys(&[key.to_owned()]).invoke::<u64>(connection).await,
     )?;
     let mut read = redis::cmd("XREAD");
     read.arg("BLOCK").arg(1000).arg("STREAMS").arg(key).arg("0");
-    check("XREAD", read.query_async::<StreamReadReply>(connection).await)?;
+    check_operation("XREAD", read.query_async::<StreamReadReply>(connection).await)?;
     Ok(())
 }
 
-fn check<T>(operation: &'static str, result: Result<T, RedisError>) -> Result<T, RedisProbeError> {
+fn check_operation<T>(operation: &'static str, result: Result<T, RedisError>) -> Result<T, RedisProbeError> {
     result.map_err(|source| RedisProbeError::Operation { operation, source })
 }
 

@@ -94,10 +94,10 @@ impl RedisLog {
         let read = self.client.query::<Value>(&get);
         let write = self.client.appends.run(async |mut connection: RedisConnection| {
             probe_write(key_prefix, shard).query_async::<()>(&mut connection).await?;
-            self.replica_wait.wait(key_prefix, shard, &mut connection).await
+            self.replica_wait.wait_for_replicas(key_prefix, shard, &mut connection).await
         });
         let (_, replicas) = future::try_join(read, write).await?;
-        self.replica_wait.check(replicas)
+        self.replica_wait.check_confirmed(replicas)
     }
 }
 
@@ -118,10 +118,10 @@ impl FeedLog for RedisLog {
                 let call = self.scripts.append(&event, tag, proof, now);
                 let response: AppendResponse = call.invoke(&mut connection).await?;
                 let shard = shard_of(event.feed());
-                Ok((response, self.replica_wait.wait(key_prefix, shard, &mut connection).await?))
+                Ok((response, self.replica_wait.wait_for_replicas(key_prefix, shard, &mut connection).await?))
             })
             .await?;
-        self.replica_wait.check(replicas)?;
+        self.replica_wait.check_confirmed(replicas)?;
         parse_outcome(response, tag)
     }
 
@@ -194,7 +194,7 @@ impl FeedLog for RedisLog {
 #[async_trait]
 impl Presence for RedisLog {
     async fn set_presence(&self, counts: Vec<(FeedId, usize)>) -> Result<(), LogError> {
-        Ok(self.presence.report(&self.client, counts).await?)
+        Ok(self.presence.report_counts(&self.client, counts).await?)
     }
 
     async fn count_remote(&self, feed: &FeedId) -> Result<usize, LogError> {

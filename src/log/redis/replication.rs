@@ -28,7 +28,7 @@ impl ReplicaWait {
     ///
     /// WAIT covers the writes of its own connection only, and the cluster connection may have several: so it
     /// is pipelined with one more write to the shard, which it then follows.
-    pub(super) async fn wait(
+    pub(super) async fn wait_for_replicas(
         &self,
         key_prefix: &RedisKeyPrefix,
         shard: u16,
@@ -45,8 +45,8 @@ impl ReplicaWait {
         Ok(confirmed)
     }
 
-    /// Checks the number that [`ReplicaWait::wait`] returned.
-    pub(super) fn check(&self, confirmed: usize) -> Result<(), LogError> {
+    /// Checks the number that [`ReplicaWait::wait_for_replicas`] returned.
+    pub(super) fn check_confirmed(&self, confirmed: usize) -> Result<(), LogError> {
         let required = self.replicas;
         if confirmed < required { Err(NotReplicated { required, confirmed }.into()) } else { Ok(()) }
     }
