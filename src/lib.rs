@@ -46,3 +46,10 @@ pub mod queue;
 pub mod redrive;
 pub mod socketio;
 pub mod telemetry;
+
+/// The name by which `support` refers to this crate, in unit tests as in `tests/`.
+#[cfg(test)]
+extern crate self as photoshare_server;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;

@@ -1,7 +1,6 @@
 //! The settings table of the README matches `--help`, and configuration errors are reported.
 //! `make docs` updates the table.
 
-#![allow(missing_docs)]
 #![allow(clippy::unwrap_used)]
 
 use std::{collections::BTreeMap, fmt::Write, fs, path::Path, process::Command};

@@ -1,6 +1,5 @@
-//! Tests of the hub: mostly over the log in memory, with subscribers of a limited buffer.
+//! Tests of the hub: mostly over the log in memory.
 
-#![allow(missing_docs)]
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -19,14 +18,17 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use photoshare_server::{
     feed::{Cursor, Epoch, EventKind, FeedEvent, FeedId, ObjectKey, Tag},
-    hub::{DeliveryError, Hub, Subscriber, Subscription},
+    hub::{Hub, Subscription},
     log::{
         AppendOutcome, Entry, FeedLog, LogError, MemoryLog, Proof, ReadResult, Retention, Shards, TailItem,
     },
 };
-use support::{RETENTION, event::upload, expect_appended, feed, redis_server::RedisServer};
+use support::{
+    RETENTION, buffered_subscriber::BufferedSubscriber, event::upload, expect_appended, feed,
+    redis_server::RedisServer,
+};
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{mpsc, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -43,72 +45,6 @@ fn photo(number: usize) -> FeedEvent {
 
 async fn append(log: &impl Deref<Target: FeedLog>, number: usize) -> Cursor {
     expect_appended(log.append(photo(number), Proof::Bucket, Timestamp::now()).await.unwrap())
-}
-
-/// A subscriber that accepts as many entries as its buffer has room for.
-#[derive(Default)]
-struct BufferedSubscriber {
-    accepted: Mutex<Vec<u64>>,
-    room: AtomicUsize,
-    lost: Mutex<Vec<Cursor>>,
-    aborted: AtomicBool,
-    changed: Notify,
-}
-
-impl BufferedSubscriber {
-    fn with_room(room: usize) -> Arc<Self> {
-        Arc::new(Self { room: AtomicUsize::new(room), ..Self::default() })
-    }
-
-    fn unlimited() -> Arc<Self> {
-        Self::with_room(usize::MAX)
-    }
-
-    fn accepted(&self) -> Vec<u64> {
-        self.accepted.lock().unwrap().clone()
-    }
-
-    async fn wait_until(&self, done: impl Fn(&Self) -> bool) {
-        loop {
-            let changed = self.changed.notified();
-            if done(self) {
-                return;
-            }
-            // The paused clock only advances when all tasks are idle: this fires if the state is never
-            // reached.
-            tokio::time::timeout(Duration::from_mins(5), changed).await.expect("the subscriber changes");
-        }
-    }
-}
-
-impl Subscriber for BufferedSubscriber {
-    fn deliver(
-        &self,
-        entries: &mut dyn Iterator<Item = &Entry>,
-        position: &mut Cursor,
-    ) -> Result<(), DeliveryError> {
-        for entry in entries {
-            let take_one = |room: usize| room.checked_sub(1);
-            self.room
-                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, take_one)
-                .map_err(|_| DeliveryError::Full)?;
-            self.accepted.lock().unwrap().push(entry.cursor.offset);
-            *position = entry.cursor;
-            self.changed.notify_one();
-        }
-        Ok(())
-    }
-
-    fn notify_lost(&self, _: &FeedId, end: Cursor) -> Result<(), DeliveryError> {
-        self.lost.lock().unwrap().push(end);
-        self.changed.notify_one();
-        Ok(())
-    }
-
-    fn abort(&self) {
-        self.aborted.store(true, Ordering::SeqCst);
-        self.changed.notify_one();
-    }
 }
 
 /// Joins as connections do: watch, read the log, subscribe from the position of the response.
@@ -245,14 +181,14 @@ async fn a_full_subscriber_catches_up_and_does_not_delay_others() {
     }
     fast.wait_until(|fast| fast.accepted().len() == 900).await;
     assert_eq!(slow.accepted(), [1, 2, 3]);
-    slow.room.store(usize::MAX, Ordering::SeqCst);
+    slow.remove_limit();
     slow.wait_until(|slow| slow.accepted().len() == 900).await;
     assert_eq!(
         slow.accepted(),
         (1..=900).collect::<Vec<_>>(),
         "entries that left the window are read from the log"
     );
-    assert!(!slow.aborted.load(Ordering::SeqCst));
+    assert!(!slow.is_aborted());
 }
 
 #[tokio::test(start_paused = true)]
@@ -261,7 +197,7 @@ async fn a_subscriber_that_accepts_nothing_for_the_stall_timeout_is_aborted() {
     let stalled = BufferedSubscriber::with_room(0);
     let _subscription = join(&hub, None, &stalled).await;
     append(&log, 1).await;
-    stalled.wait_until(|stalled| stalled.aborted.load(Ordering::SeqCst)).await;
+    stalled.wait_until(|stalled| stalled.is_aborted()).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -275,10 +211,10 @@ async fn a_subscriber_whose_position_was_trimmed_from_the_log_is_notified_of_the
     for number in 2..=2000 {
         end = Some(append(&log, number).await);
     }
-    slow.room.store(usize::MAX, Ordering::SeqCst);
-    slow.wait_until(|slow| !slow.lost.lock().unwrap().is_empty()).await;
+    slow.remove_limit();
+    slow.wait_until(|slow| !slow.lost().is_empty()).await;
     assert_eq!(slow.accepted(), [1]);
-    assert_eq!(slow.lost.lock().unwrap().first().copied(), end);
+    assert_eq!(slow.lost().first().copied(), end);
     append(&log, 2001).await;
     slow.wait_until(|slow| slow.accepted() == [1, 2001]).await;
 }
@@ -286,8 +222,7 @@ async fn a_subscriber_whose_position_was_trimmed_from_the_log_is_notified_of_the
 #[tokio::test(start_paused = true)]
 async fn a_dropped_subscription_receives_nothing_more() {
     let (log, hub, _stop) = start_hub(RETENTION);
-    let (leaving, staying) =
-        (BufferedSubscriber::unlimited(), BufferedSubscriber::unlimited());
+    let (leaving, staying) = (BufferedSubscriber::unlimited(), BufferedSubscriber::unlimited());
     let subscription = join(&hub, None, &leaving).await;
     let _staying = join(&hub, None, &staying).await;
     assert_eq!(hub.subscriber_count(&summer()), 2);
@@ -300,8 +235,7 @@ async fn a_dropped_subscription_receives_nothing_more() {
 #[tokio::test(start_paused = true)]
 async fn a_resumed_subscription_continues_at_its_position() {
     let (log, hub, _stop) = start_hub(RETENTION);
-    let (pausing, other) =
-        (BufferedSubscriber::unlimited(), BufferedSubscriber::unlimited());
+    let (pausing, other) = (BufferedSubscriber::unlimited(), BufferedSubscriber::unlimited());
     let (subscription, _other) = (join(&hub, None, &pausing).await, join(&hub, None, &other).await);
     append(&log, 1).await;
     pausing.wait_until(|pausing| pausing.accepted() == [1]).await;
@@ -358,15 +292,15 @@ async fn when_the_log_starts_a_new_epoch_subscribers_of_the_old_one_are_notified
     let new = BufferedSubscriber::unlimited();
     let _new = join(&hub, None, &new).await;
     let first = append(&log, 2).await;
-    old.wait_until(|old| !old.lost.lock().unwrap().is_empty()).await;
+    old.wait_until(|old| !old.lost().is_empty()).await;
     let second = append(&log, 3).await;
     new.wait_until(|new| new.accepted() == [1, 2]).await;
-    assert_eq!(*new.lost.lock().unwrap(), []);
-    let lost_to = old.lost.lock().unwrap()[0];
+    assert_eq!(new.lost(), []);
+    let lost_to = old.lost()[0];
     assert_eq!((lost_to.epoch, first.epoch), (first.epoch, second.epoch));
     old.wait_until(|old| old.accepted().last() == Some(&2)).await;
     assert_eq!(old.accepted()[1..], (lost_to.offset + 1..=2).collect::<Vec<_>>());
-    assert_eq!(old.lost.lock().unwrap().len(), 1);
+    assert_eq!(old.lost().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -385,12 +319,12 @@ async fn when_the_log_was_trimmed_past_the_hub_only_subscribers_behind_it_are_no
     let forged = BufferedSubscriber::unlimited();
     let end = log.read_end(&summer()).await.unwrap();
     let _forged = join(&hub, Some(Cursor { tag: Tag(end.tag.0 ^ 1), ..end }), &forged).await;
-    behind.wait_until(|behind| *behind.lost.lock().unwrap() == [end]).await;
-    forged.wait_until(|forged| *forged.lost.lock().unwrap() == [end]).await;
+    behind.wait_until(|behind| behind.lost() == [end]).await;
+    forged.wait_until(|forged| forged.lost() == [end]).await;
     append(&log, 6001).await;
     behind.wait_until(|behind| behind.accepted() == [1, 6001]).await;
     current.wait_until(|current| current.accepted() == [6001]).await;
-    assert_eq!(*current.lost.lock().unwrap(), []);
+    assert_eq!(current.lost(), []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -410,7 +344,7 @@ async fn failed_log_reads_delay_entries_and_lose_none() {
     late.wait_until(|late| late.accepted().len() == 701).await;
     live.wait_until(|live| live.accepted() == [701]).await;
     assert_eq!(late.accepted(), (1..=701).collect::<Vec<_>>());
-    assert_eq!((late.lost.lock().unwrap().len(), live.lost.lock().unwrap().len()), (0, 0));
+    assert_eq!((late.lost().len(), live.lost().len()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -448,7 +382,7 @@ async fn over_redis_nothing_is_missed_when_connections_break_and_a_lost_log_is_n
 
     server.command::<()>(&["FLUSHALL"]).await.unwrap();
     append(&poller, 301).await;
-    subscriber.wait_until(|subscriber| subscriber.lost.lock().unwrap().len() == 1).await;
+    subscriber.wait_until(|subscriber| subscriber.lost().len() == 1).await;
     append(&poller, 302).await;
     subscriber.wait_until(|subscriber| subscriber.accepted().last() == Some(&2)).await;
 }

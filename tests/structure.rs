@@ -1,14 +1,13 @@
-//! Enforces the module structure of ARCHITECTURE.md: which module may use which, and which modules may use
-//! each external crate.
+//! Enforces the module structure of ARCHITECTURE.md: which module may use which, which modules may use each
+//! external crate, and that no two files use each other.
 
-#![allow(missing_docs)]
 #![allow(clippy::unwrap_used)]
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-};
+mod source_tree;
+
+use std::collections::BTreeSet;
+
+use source_tree::{SourceTree, find_cycles};
 
 /// The modules of the crate, each with those that it may use. The order is topological.
 const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
@@ -59,30 +58,34 @@ const ALLOWED_CRATE_USERS: &[(&str, &[&str])] = &[
     ("utoipa", &["feed", "protocol", "http"]),
 ];
 
+/// Modules whose files still use each other: delete each once it has no cycle.
+const MODULES_WITH_CYCLES: &[&str] = &["app", "doctor", "events", "http", "ingest", "limit", "local"];
+
 #[test]
 fn modules_use_only_the_modules_they_may_use() {
-    let mut violations = Vec::new();
-    for (module, text) in read_sources() {
+    let tree = SourceTree::read();
+    let mut violations = BTreeSet::new();
+    for source in tree.files() {
+        let module = source.top_level_module();
         let Some((_, allowed)) = ALLOWED_DEPENDENCIES.iter().find(|(name, _)| *name == module) else {
-            assert!(COMPOSITION_MODULES.contains(&module.as_str()), "{module} is missing from the table");
+            assert!(COMPOSITION_MODULES.contains(&module), "{module} is missing from the table");
             continue;
         };
-        for used in find_used_modules(&text) {
-            if used != module && !allowed.contains(&used.as_str()) {
-                violations.push(format!("{module} uses {used}"));
-            }
-        }
+        let used = tree.used_modules(source);
+        let forbidden = used.iter().filter(|used| !allowed.contains(&used.as_str()));
+        violations.extend(forbidden.map(|used| format!("{} uses {used}", source.name)));
     }
     assert!(violations.is_empty(), "{violations:#?}");
 }
 
 #[test]
 fn external_crates_are_used_only_in_their_modules() {
-    let mut violations = Vec::new();
-    for (module, text) in read_sources() {
+    let tree = SourceTree::read();
+    let mut violations = BTreeSet::new();
+    for source in tree.files() {
         for (external, users) in ALLOWED_CRATE_USERS {
-            if text.contains(&format!("{external}::")) && !users.contains(&module.as_str()) {
-                violations.push(format!("{module} uses {external}"));
+            if source.uses_crate(external) && !users.contains(&source.top_level_module()) {
+                violations.insert(format!("{} uses {external}", source.name));
             }
         }
     }
@@ -99,65 +102,39 @@ fn each_module_uses_only_modules_above_it_in_the_table() {
     }
 }
 
-/// The code of each source file, without comments and unit tests, with the name of its top-level module.
-fn read_sources() -> Vec<(String, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    collect_files(&root, &mut files);
-    files.iter().map(|file| (top_level_module(&root, file), read_code(file))).collect()
+#[test]
+fn no_file_uses_a_file_that_uses_it() {
+    let mut uses = SourceTree::read().file_uses();
+    let is_exempt = |file: &str| MODULES_WITH_CYCLES.iter().any(|name| file.split('/').next() == Some(name));
+    uses.retain(|file, _| !is_exempt(file));
+    let cycles = find_cycles(&uses);
+    assert!(cycles.is_empty(), "{cycles:#?}");
 }
 
-fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            collect_files(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
-            files.push(path);
-        }
+#[test]
+fn a_cycle_is_reported_with_the_names_that_tie_it() {
+    let uses = |parent: &str| {
+        let child = "use super::{Shared, other::Other as Renamed}; use crate::feed::Feed as _;";
+        SourceTree::parse([
+            ("lib.rs", "mod log; mod feed;"),
+            ("feed.rs", "pub struct Feed;"),
+            ("log/mod.rs", parent),
+            ("log/child.rs", child),
+            ("log/other.rs", "/* super::child::new */ pub struct Other(&'static str);"),
+        ])
+        .file_uses()
+    };
+    let shared = "mod child; mod other; pub struct Shared;";
+    assert!(find_cycles(&uses(&format!("{shared} pub use child::Child;"))).is_empty(), "only a re-export");
+    let in_tests = "#[cfg(test)] mod tests { use super::child::new; }";
+    assert!(find_cycles(&uses(&format!("{shared} {in_tests}"))).is_empty(), "only in tests");
+    for (use_of_child, names) in [
+        ("pub use child::Child; fn f(child: Child) {}", "Child"),
+        ("fn f() -> char { child::new::<'_'>('\"'); r#\"child::old\"# }", "new"),
+        ("use child as other_name; fn f() { other_name::new(); self::child::old() }", "new, old"),
+    ] {
+        let expected =
+            format!("log/child.rs uses Shared of log/mod.rs; log/mod.rs uses {names} of log/child.rs");
+        assert_eq!(find_cycles(&uses(&format!("{shared} {use_of_child}"))), [expected].into());
     }
-}
-
-fn top_level_module(root: &Path, file: &Path) -> String {
-    let path = file.strip_prefix(root).unwrap();
-    let first = path.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
-    first.trim_end_matches(".rs").to_owned()
-}
-
-fn read_code(file: &Path) -> String {
-    let text = fs::read_to_string(file).unwrap();
-    let (code, tests) = text.split_once("#[cfg(test)]").unwrap_or((&text, ""));
-    let tests_are_last = tests.lines().all(|line| !line.starts_with("use ") && !line.starts_with("pub "));
-    assert!(tests_are_last, "{}: the code after the tests is not checked", file.display());
-    code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
-}
-
-/// Finds the top-level modules after `crate::`, alone or in a group in braces.
-fn find_used_modules(text: &str) -> BTreeSet<String> {
-    let mut used = BTreeSet::new();
-    for (at, _) in text.match_indices("crate::") {
-        let rest = &text[at + "crate::".len()..];
-        if let Some(group) = rest.strip_prefix('{') {
-            let mut depth = 0;
-            let mut word = String::new();
-            for character in group.chars() {
-                match character {
-                    '{' => depth += 1,
-                    '}' if depth == 0 => break,
-                    '}' => depth -= 1,
-                    ',' if depth == 0 => word.clear(),
-                    ':' if depth == 0 => {
-                        used.extend(Some(word.trim().to_owned()).filter(|word| !word.is_empty()));
-                        word.clear();
-                    }
-                    _ if depth == 0 => word.push(character),
-                    _ => {}
-                }
-            }
-        } else {
-            let name = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_');
-            used.insert(name.collect());
-        }
-    }
-    used
 }

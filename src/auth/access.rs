@@ -154,10 +154,11 @@ impl Access {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::support::feed;
 
     #[test]
     fn the_rights_on_all_feeds_and_on_the_feed_are_combined() {
-        let summer = FeedId::parse("summer").unwrap();
+        let summer = feed("summer");
         let access = Access {
             all_feeds: "view".parse().unwrap(),
             feeds: [(summer.clone(), "upload".parse().unwrap())].into(),
@@ -166,7 +167,7 @@ mod tests {
         assert_eq!(access.check(&summer, Right::View), Ok(()));
         assert_eq!(access.check(&summer, Right::Upload), Ok(()));
         assert_eq!(access.check(&summer, Right::Delete), Err(AccessDenied::MissingRight(Right::Delete)));
-        let other = FeedId::parse("winter").unwrap();
+        let other = feed("winter");
         assert_eq!(access.check(&other, Right::Upload), Err(AccessDenied::MissingRight(Right::Upload)));
     }
 

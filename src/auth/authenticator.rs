@@ -215,7 +215,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::auth::{Right, Scope, TokenSpec, sign_token};
+    use crate::{
+        auth::{Right, Scope, TokenSpec, sign_token},
+        support::feed,
+    };
 
     const SECRET: &str = "a secret of thirty-two bytes, or more";
 
@@ -300,7 +303,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_signed_token_grants_the_rights_of_its_spec() {
-        let (summer, winter) = (FeedId::parse("summer").unwrap(), FeedId::parse("winter").unwrap());
+        let (summer, winter) = (feed("summer"), feed("winter"));
         let spec = TokenSpec {
             subject: Some("me".into()),
             scopes: vec![Scope::Feed(summer.clone())],

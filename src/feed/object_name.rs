@@ -161,10 +161,7 @@ fn is_valid_extension(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn feed(id: &str) -> FeedId {
-        FeedId::parse(id).unwrap()
-    }
+    use crate::support::feed;
 
     #[test]
     fn newer_names_sort_first() {

@@ -270,80 +270,32 @@ impl FeedState {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use super::*;
-    use crate::feed::{Epoch, EventKind, FeedEvent, KeyPrefix, ObjectKey, Photo, Tag};
+    use crate::{
+        feed::Epoch,
+        support::{buffered_subscriber::BufferedSubscriber, entry::EntrySequence, feed},
+    };
 
     const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-    /// Records the offsets that it receives, and 0 for a lost log.
-    #[derive(Default)]
-    struct RecordingSubscriber(Mutex<Vec<u64>>);
-
-    impl RecordingSubscriber {
-        fn offsets(&self) -> Vec<u64> {
-            self.0.lock().unwrap().clone()
-        }
-    }
-
-    impl Subscriber for RecordingSubscriber {
-        fn deliver(
-            &self,
-            entries: &mut dyn Iterator<Item = &Entry>,
-            position: &mut Cursor,
-        ) -> Result<(), DeliveryError> {
-            for entry in entries {
-                assert!(entry.follows(*position));
-                *position = entry.cursor;
-                self.0.lock().unwrap().push(entry.cursor.offset);
-            }
-            Ok(())
-        }
-
-        fn notify_lost(&self, _: &FeedId, _: Cursor) -> Result<(), DeliveryError> {
-            self.0.lock().unwrap().push(0);
-            Ok(())
-        }
-
-        fn abort(&self) {}
-    }
-
-    fn subscribe_all(state: &mut FeedState, count: u64, position: Cursor) -> Vec<Arc<RecordingSubscriber>> {
+    fn subscribe_all(state: &mut FeedState, count: u64, position: Cursor) -> Vec<Arc<BufferedSubscriber>> {
         let subscribe = |id| {
-            let subscriber = Arc::new(RecordingSubscriber::default());
+            let subscriber = BufferedSubscriber::unlimited();
             state.subscribe(id, position, subscriber.clone());
             subscriber
         };
         (1..=count).map(subscribe).collect()
     }
 
-    /// The entry after `end`, to which it advances `end`.
-    fn next_entry(end: &mut Cursor) -> Arc<Entry> {
-        let key = ObjectKey::parse(&KeyPrefix::default(), "summer/a.jpg").unwrap();
-        let (event_name, photo) = ("ObjectCreated:Put".into(), Photo::default());
-        let event = FeedEvent {
-            kind: EventKind::Uploaded,
-            key,
-            event_name,
-            event_time: None,
-            sequencer: None,
-            photo,
-        };
-        let cursor = Cursor { offset: end.offset + 1, tag: Tag::random(), ..*end };
-        let previous_tag = std::mem::replace(end, cursor).tag;
-        Arc::new(Entry { cursor, previous_tag, event })
-    }
-
     #[test]
     fn a_read_that_completes_after_the_log_was_replaced_moves_no_subscriber_back() {
-        let feed = FeedId::parse("summer").unwrap();
+        let feed = feed("summer");
         let mut state = FeedState::new(1);
         let flush =
             |state: &mut FeedState| state.flush_subscribers(&feed, STALL_TIMEOUT, 0, &mut { u64::MAX });
         let old_end = Cursor { offset: 7, ..Cursor::start(Epoch::random()) };
-        let subscriber = Arc::new(RecordingSubscriber::default());
-        state.subscribe(1, old_end, Arc::new(RecordingSubscriber::default()));
+        let subscriber = BufferedSubscriber::unlimited();
+        state.subscribe(1, old_end, BufferedSubscriber::unlimited());
         state.subscribe(2, Cursor { offset: 3, ..old_end }, subscriber.clone());
         let FlushResult { feed_read, subscriber_reads, .. } = flush(&mut state);
         assert_eq!(feed_read, Some(old_end));
@@ -352,24 +304,25 @@ mod tests {
         };
 
         let new_start = Cursor::start(Epoch::random());
-        let mut end = new_start;
+        let mut entries = EntrySequence::after(&feed, new_start);
         state.on_feed_read(Ok(ReadResult::Lost(new_start)));
         flush(&mut state);
-        state.on_feed_read(Ok(ReadResult::Entries(vec![next_entry(&mut end), next_entry(&mut end)])));
+        state.on_feed_read(Ok(ReadResult::Entries(vec![entries.next_upload(), entries.next_upload()])));
         flush(&mut state);
         state.on_subscriber_read(2, read_id, Ok(ReadResult::Lost(new_start)));
         flush(&mut state);
-        state.on_entry(next_entry(&mut end));
+        state.on_entry(entries.next_upload());
         flush(&mut state);
-        assert_eq!(subscriber.offsets(), [0, 1, 2, 3]);
+        assert_eq!((subscriber.lost(), subscriber.accepted()), (vec![new_start], vec![1, 2, 3]));
     }
 
     #[test]
     fn a_visit_delivers_a_bounded_number_of_entries_and_later_visits_the_rest() {
-        let (feed, start) = (FeedId::parse("summer").unwrap(), Cursor::start(Epoch::random()));
-        let (mut state, mut end) = (FeedState::new(1), start);
+        let (feed, start) = (feed("summer"), Cursor::start(Epoch::random()));
+        let mut state = FeedState::new(1);
         let subscribers = subscribe_all(&mut state, 3, start);
-        let history: Vec<_> = (0..75).map(|_| next_entry(&mut end)).collect();
+        let mut entries = EntrySequence::after(&feed, start);
+        let history: Vec<_> = (0..75).map(|_| entries.next_upload()).collect();
         for entry in &history {
             state.on_entry(entry.clone());
         }
@@ -378,20 +331,20 @@ mod tests {
         state.on_subscriber_read(3, 7, Ok(ReadResult::Entries(history[..40].to_vec())));
         for delivered in [32, 64, 75] {
             let result = state.flush_subscribers(&feed, STALL_TIMEOUT, 0, &mut { u64::MAX });
-            assert_eq!(subscribers[0].offsets().len(), delivered);
+            assert_eq!(subscribers[0].accepted().len(), delivered);
             assert_eq!((result.backlog == Backlog::Ready), delivered < 75);
         }
         for subscriber in &subscribers {
-            assert_eq!(subscriber.offsets(), (1..=75).collect::<Vec<_>>());
+            assert_eq!(subscriber.accepted(), (1..=75).collect::<Vec<_>>());
         }
     }
 
     #[test]
     fn subscribers_that_the_budget_did_not_reach_receive_the_entry_in_the_next_part_of_the_round() {
-        let (feed, mut end) = (FeedId::parse("summer").unwrap(), Cursor::start(Epoch::random()));
+        let (feed, start) = (feed("summer"), Cursor::start(Epoch::random()));
         let mut state = FeedState::new(1);
-        let subscribers = subscribe_all(&mut state, 10, end);
-        state.on_entry(next_entry(&mut end));
+        let subscribers = subscribe_all(&mut state, 10, start);
+        state.on_entry(EntrySequence::after(&feed, start).next_upload());
         let mut parts = 0;
         let mut from = Some(0);
         while let Some(next) = from {
@@ -399,6 +352,6 @@ mod tests {
             from = state.flush_subscribers(&feed, STALL_TIMEOUT, next, &mut 4).next_subscriber;
         }
         assert_eq!(parts, 3);
-        assert!(subscribers.iter().all(|subscriber| subscriber.offsets() == [1]));
+        assert!(subscribers.iter().all(|subscriber| subscriber.accepted() == [1]));
     }
 }

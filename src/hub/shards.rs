@@ -55,10 +55,10 @@ impl WatchedShards {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::support::feed;
 
     #[test]
     fn a_shard_is_watched_while_one_of_its_feeds_is() {
-        let feed = |name: &str| FeedId::parse(name).unwrap();
         let one = feed("one");
         let same = (0..1000)
             .map(|number| feed(&format!("{number}")))

@@ -124,15 +124,13 @@ fn add_inspection(
 mod tests {
     use super::*;
     use crate::{
-        feed::{EventKind, KeyPrefix, ObjectKey},
         inspect::DetectedType,
+        support::{event::upload, feed},
     };
 
     fn event(e_tag: &str) -> FeedEvent {
-        let key = ObjectKey::parse(&KeyPrefix::default(), "summer/a.jpg").unwrap();
         let photo = Photo { e_tag: Some(e_tag.into()), ..Photo::default() };
-        let event_name = "ObjectCreated:Put".into();
-        FeedEvent { kind: EventKind::Uploaded, key, event_name, event_time: None, sequencer: None, photo }
+        upload(&feed("summer"), "a.jpg").photo(photo).build()
     }
 
     fn sample() -> ObjectSample {

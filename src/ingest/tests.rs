@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig};
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use jiff::SignedDuration;
 use proptest::prelude::*;
@@ -11,17 +11,11 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     bucket::UrlTtls,
-    feed::{Cursor, FeedId, KeyPrefix},
+    feed::{Cursor, KeyPrefix},
     http, local,
-    log::{MemoryLog, ReadResult, Retention},
+    log::MemoryLog,
     queue::{LocalQueue, ReceiptHandle},
-};
-
-const RETENTION: Retention = Retention {
-    max_entries: 1000,
-    max_seen_keys: 1000,
-    seen_ttl: Duration::from_hours(24),
-    idle_ttl: Duration::from_hours(24),
+    support::{RETENTION, feed, read_entries},
 };
 
 /// A handler with its own embedded S3 and log.
@@ -44,17 +38,9 @@ impl TestIngest {
         tokio::spawn(
             axum::serve(listener, http::embedded_s3_router(local::BUCKET_NAME, store)).into_future(),
         );
-        let credentials = Credentials::new(&keys.access_key_id, &keys.secret_access_key, None, None, "test");
-        let sdk = SdkConfig::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("us-east-1"))
-            .endpoint_url(endpoint)
-            .credentials_provider(SharedCredentialsProvider::new(credentials))
-            .build();
-        let url_ttls = UrlTtls { view: Duration::from_hours(1), upload_max: Duration::from_hours(1) };
-        let bucket = Bucket::connect(&sdk, local::BUCKET_NAME, KeyPrefix::default(), url_ttls).await.unwrap();
+        let bucket = connect_bucket(endpoint, &keys.access_key_id, &keys.secret_access_key).await;
         let log = Arc::new(MemoryLog::new(RETENTION));
-        let start = log.read_end(&feed()).await.unwrap();
+        let start = log.read_end(&feed("summer")).await.unwrap();
         Self { ingest: IngestHandler::new(bucket, log.clone(), None), log, start, folder }
     }
 
@@ -74,21 +60,12 @@ impl TestIngest {
     }
 
     async fn handle_received(&self, body: &Value, receive_count: u32) -> Disposition {
-        let message = Message {
-            id: "message-1".into(),
-            receipt: ReceiptHandle("receipt".into()),
-            body: body.as_str().map_or_else(|| body.to_string(), str::to_owned),
-            receive_count,
-        };
-        self.ingest.handle(&message).await
+        self.ingest.handle(&message(body, receive_count)).await
     }
 
     /// The events of the feed, as `+key` and `-key`.
     async fn feed_changes(&self) -> Vec<String> {
-        let ReadResult::Entries(entries) = self.log.read_after(&feed(), self.start, 1000).await.unwrap()
-        else {
-            panic!("the log was reset");
-        };
+        let entries = read_entries(&*self.log, &feed("summer"), self.start).await;
         let sign = |kind| if kind == EventKind::Uploaded { '+' } else { '-' };
         entries.iter().map(|entry| format!("{}{}", sign(entry.event.kind), entry.event.key)).collect()
     }
@@ -100,8 +77,27 @@ impl Drop for TestIngest {
     }
 }
 
-fn feed() -> FeedId {
-    FeedId::parse("summer").unwrap()
+/// A bucket at `endpoint`, which is called once for each request.
+async fn connect_bucket(endpoint: String, key_id: &str, secret: &str) -> Bucket {
+    let credentials = Credentials::new(key_id, secret, None, None, "test");
+    let sdk = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .endpoint_url(endpoint)
+        .retry_config(RetryConfig::disabled())
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .build();
+    let url_ttls = UrlTtls { view: Duration::from_hours(1), upload_max: Duration::from_hours(1) };
+    Bucket::connect(&sdk, local::BUCKET_NAME, KeyPrefix::default(), url_ttls).await.unwrap()
+}
+
+fn message(body: &Value, receive_count: u32) -> Message {
+    Message {
+        id: "message-1".into(),
+        receipt: ReceiptHandle("receipt".into()),
+        body: body.as_str().map_or_else(|| body.to_string(), str::to_owned),
+        receive_count,
+    }
 }
 
 /// A record with the current time.
@@ -213,13 +209,8 @@ async fn a_message_handled_by_two_processes_is_announced_once() {
     let test = TestIngest::new().await;
     let other = IngestHandler::new(test.ingest.bucket.clone(), test.log.clone(), None);
     let body = records(&[put("summer/a.jpg", "01"), put("summer/b.jpg", "01")]);
-    let message = Message {
-        id: "message-1".into(),
-        receipt: ReceiptHandle("receipt".into()),
-        body: body.to_string(),
-        receive_count: 1,
-    };
-    let both = tokio::join!(test.handle(&body), other.handle(&message));
+    let received_again = message(&body, 1);
+    let both = tokio::join!(test.handle(&body), other.handle(&received_again));
     assert_eq!(both, (Disposition::Delete, Disposition::Delete));
     assert_eq!(test.feed_changes().await, ["+summer/a.jpg", "+summer/b.jpg"]);
 }
@@ -256,9 +247,7 @@ async fn a_multipart_etag_is_announced_verbatim() {
     let mut completed = record("ObjectCreated:CompleteMultipartUpload", "summer/a.jpg", "01");
     completed["s3"]["object"]["eTag"] = json!("9bb58f26192e4ba00f01e2e7b136bbd8-5");
     test.handle(&records(&[completed])).await;
-    let ReadResult::Entries(entries) = test.log.read_after(&feed(), test.start, 1).await.unwrap() else {
-        panic!()
-    };
+    let entries = read_entries(&*test.log, &feed("summer"), test.start).await;
     assert_eq!(entries[0].event.photo.e_tag.as_deref(), Some("9bb58f26192e4ba00f01e2e7b136bbd8-5"));
 }
 
@@ -300,23 +289,9 @@ async fn a_deleted_version_is_announced_only_if_the_object_does_not_exist() {
 async fn without_the_bucket_a_message_is_retried_and_the_handler_is_not_ready() {
     let test = TestIngest::new().await;
     assert!(test.ingest.is_ready().await);
-    let unavailable = SdkConfig::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .endpoint_url("http://127.0.0.1:9")
-        .retry_config(aws_config::retry::RetryConfig::disabled())
-        .credentials_provider(SharedCredentialsProvider::new(Credentials::new("a", "b", None, None, "test")))
-        .build();
-    let url_ttls = UrlTtls { view: Duration::from_hours(1), upload_max: Duration::from_hours(1) };
-    let bucket =
-        Bucket::connect(&unavailable, local::BUCKET_NAME, KeyPrefix::default(), url_ttls).await.unwrap();
+    let bucket = connect_bucket("http://127.0.0.1:9".into(), "id", "secret").await;
     let ingest = IngestHandler::new(bucket, test.log.clone(), None);
-    let message = |record| Message {
-        id: "message-1".into(),
-        receipt: ReceiptHandle("receipt".into()),
-        body: records(&[record]).to_string(),
-        receive_count: 1,
-    };
+    let message = |record| message(&records(&[record]), 1);
     assert_eq!(ingest.handle(&message(old(put("summer/a.jpg", "01")))).await, Disposition::Retry);
     assert!(!ingest.is_ready().await);
     assert_eq!(ingest.handle(&message(put("summer/b.jpg", "01"))).await, Disposition::Delete);

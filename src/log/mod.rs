@@ -250,11 +250,12 @@ fn crc16(text: &str) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::support::feed;
 
     #[test]
     fn the_shard_of_a_feed_never_changes() {
-        for (feed, expected) in [("summer", 9), ("123456789", 0x31C3 % 64)] {
-            assert_eq!(shard_of(&FeedId::parse(feed).unwrap()), expected, "{feed}");
+        for (name, expected) in [("summer", 9), ("123456789", 0x31C3 % 64)] {
+            assert_eq!(shard_of(&feed(name)), expected, "{name}");
         }
     }
 }

@@ -200,48 +200,30 @@ fn serialize_raw<S: Serializer>(data: &Arc<RawValue>, serializer: S) -> Result<S
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use serde_json::Value;
 
     use super::*;
     use crate::{
-        bucket::UrlTtls,
-        feed::{Epoch, FeedEvent, KeyPrefix, ObjectKey, Photo, Tag},
-        queue::scripted::{ScriptedSqs, empty_long_poll},
+        feed::{Epoch, Tag},
+        support::{
+            entry::entry,
+            event::upload,
+            feed,
+            scripted_aws::{ScriptedAws, empty_long_poll},
+        },
     };
-
-    async fn event_encoder() -> EventEncoder {
-        let lives = UrlTtls { view: Duration::from_hours(1), upload_max: Duration::from_hours(1) };
-        let sqs = ScriptedSqs::new(|_| empty_long_poll());
-        EventEncoder::new(
-            Bucket::connect(&sqs.sdk_config(), "photos", KeyPrefix::default(), lives).await.unwrap(),
-        )
-    }
-
-    fn entry(feed: &str, cursor: Cursor) -> Entry {
-        let key = ObjectKey::parse(&KeyPrefix::default(), &format!("{feed}/a.jpg")).unwrap();
-        let (event_name, photo) = ("ObjectCreated:Put".into(), Photo::default());
-        let event = FeedEvent {
-            kind: EventKind::Uploaded,
-            key,
-            event_name,
-            event_time: None,
-            sequencer: None,
-            photo,
-        };
-        Entry { cursor, previous_tag: Tag(0), event }
-    }
 
     #[tokio::test]
     async fn a_cached_encoding_is_used_only_for_the_same_entry_url_and_period() {
-        let (encoder, now) = (event_encoder().await, Timestamp::now());
+        let aws = ScriptedAws::new(|_| empty_long_poll());
+        let (encoder, now) = (EventEncoder::new(aws.bucket().await), Timestamp::now());
         let later = now + jiff::SignedDuration::from_hours(1);
         let first = Cursor { offset: 1, tag: Tag(7), ..Cursor::start(Epoch::random()) };
         let near = BucketUrl { origin: "http://near".into(), path: "".into() };
         let far = BucketUrl { origin: "http://far".into(), path: "".into() };
-        let (summer, winter) = (entry("summer", first), entry("winter", first));
-        let next = entry("summer", Cursor { offset: 2, ..first });
+        let entry_of = |name, cursor| entry(upload(&feed(name), "a.jpg"), cursor);
+        let (summer, winter) = (entry_of("summer", first), entry_of("winter", first));
+        let next = entry_of("summer", Cursor { offset: 2, ..first });
         let encode =
             |entry: &Entry, base: &BucketUrl, now| encoder.lock(base, now).encode(entry).data.clone();
         let cached = encode(&summer, &near, now);

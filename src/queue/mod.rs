@@ -128,6 +128,4 @@ impl fmt::Debug for ReceiptHandle {
 }
 
 #[cfg(test)]
-pub(crate) mod scripted;
-#[cfg(test)]
 mod tests;

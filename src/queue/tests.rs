@@ -16,12 +16,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    scripted::{
-        RecordedCall, ScriptedResponse, ScriptedSqs, VISIBILITY_TIMEOUT, empty_long_poll, error_response,
-        messages_body, messages_body_with_count,
-    },
-    *,
+use super::*;
+use crate::support::scripted_aws::{
+    RecordedCall, ScriptedAws, ScriptedResponse, VISIBILITY_TIMEOUT, empty_long_poll, error_response,
+    messages_body, messages_body_with_count,
 };
 
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -107,8 +105,8 @@ impl RunningConsumer {
 /// An SQS whose receives respond as given, or return nothing; all other calls succeed.
 fn sqs_receiving(
     receives: impl Fn(&RecordedCall) -> Option<ScriptedResponse> + Send + Sync + 'static,
-) -> ScriptedSqs {
-    ScriptedSqs::new(move |call| match call.action.as_str() {
+) -> ScriptedAws {
+    ScriptedAws::new(move |call| match call.action.as_str() {
         "ReceiveMessage" => receives(call).unwrap_or_else(empty_long_poll),
         "DeleteMessageBatch" => ScriptedResponse::Json(200, json!({"Successful": [], "Failed": []})),
         _ => ScriptedResponse::Json(200, json!({})),
@@ -120,7 +118,7 @@ fn deleted_receipts(delete: &RecordedCall) -> Vec<String> {
     entries.iter().map(|entry| entry["ReceiptHandle"].as_str().unwrap().to_owned()).collect()
 }
 
-fn visibility_changes(sqs: &ScriptedSqs) -> Vec<(Value, Value)> {
+fn visibility_changes(sqs: &ScriptedAws) -> Vec<(Value, Value)> {
     let calls = sqs.calls("ChangeMessageVisibility");
     calls
         .iter()
@@ -240,7 +238,7 @@ async fn a_handler_slower_than_the_visibility_timeout_keeps_its_message() {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_stays_invisible_when_every_other_heartbeat_fails() {
-    let sqs = ScriptedSqs::new(|call| match (call.action.as_str(), call.index) {
+    let sqs = ScriptedAws::new(|call| match (call.action.as_str(), call.index) {
         ("ReceiveMessage", 0) => ScriptedResponse::Json(200, messages_body(["a"])),
         ("ReceiveMessage", _) => empty_long_poll(),
         ("ChangeMessageVisibility", index) if index % 2 == 1 => error_response(503, "ServiceUnavailable"),
@@ -300,8 +298,8 @@ async fn a_slow_message_does_not_delay_the_messages_after_it() {
 }
 
 /// An SQS with three messages; `delete` responds to deletes.
-fn sqs_deleting(delete: impl Fn(usize) -> ScriptedResponse + Send + Sync + 'static) -> ScriptedSqs {
-    ScriptedSqs::new(move |call| match (call.action.as_str(), call.index) {
+fn sqs_deleting(delete: impl Fn(usize) -> ScriptedResponse + Send + Sync + 'static) -> ScriptedAws {
+    ScriptedAws::new(move |call| match (call.action.as_str(), call.index) {
         ("ReceiveMessage", 0) => ScriptedResponse::Json(200, messages_body(["a", "b", "c"])),
         ("ReceiveMessage", _) => empty_long_poll(),
         (_, index) => delete(index),
@@ -382,7 +380,7 @@ async fn during_an_outage_only_the_primary_loop_receives() {
 
 #[tokio::test(start_paused = true)]
 async fn an_error_contains_no_message_body() {
-    let sqs = ScriptedSqs::new(|_| ScriptedResponse::Json(500, messages_body(["a"])));
+    let sqs = ScriptedAws::new(|_| ScriptedResponse::Json(500, messages_body(["a"])));
     let error = sqs.queue().receive().await.unwrap_err();
     let text = format!("{error} {error:?}");
     assert!(text.contains("ReceiveMessage failed: service error"), "{text}");

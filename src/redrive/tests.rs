@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::queue::scripted::{
-    RecordedCall, ScriptedResponse, ScriptedSqs, empty_long_poll, error_response, messages_body,
+use crate::support::scripted_aws::{
+    RecordedCall, ScriptedAws, ScriptedResponse, empty_long_poll, error_response, messages_body,
 };
 
 const DEAD: &str = "arn:aws:sqs:eu-central-1:1:dead";
@@ -13,8 +13,8 @@ const DEAD_URL: &str = "https://sqs.eu-central-1.amazonaws.com/1/dead";
 /// An SQS with a dead-letter queue; `respond` responds to the other calls.
 fn sqs_with_dead_letters(
     respond: impl Fn(&RecordedCall) -> ScriptedResponse + Send + Sync + 'static,
-) -> ScriptedSqs {
-    ScriptedSqs::new(move |call| match call.action.as_str() {
+) -> ScriptedAws {
+    ScriptedAws::new(move |call| match call.action.as_str() {
         "GetQueueAttributes" => {
             let policy = json!({"deadLetterTargetArn": DEAD, "maxReceiveCount": 10}).to_string();
             ScriptedResponse::Json(200, json!({"Attributes": {"RedrivePolicy": policy}}))
@@ -25,7 +25,7 @@ fn sqs_with_dead_letters(
 }
 
 /// An SQS that supports message moves and reports one of `states` for each call.
-fn sqs_moving(states: Vec<Value>) -> ScriptedSqs {
+fn sqs_moving(states: Vec<Value>) -> ScriptedAws {
     sqs_with_dead_letters(move |call| match call.action.as_str() {
         "StartMessageMoveTask" => ScriptedResponse::Json(200, json!({"TaskHandle": "ours"})),
         "ListMessageMoveTasks" => ScriptedResponse::Json(200, json!({"Results": states[call.index]})),
@@ -41,7 +41,7 @@ fn move_task(status: &str, moved: u32) -> Value {
 fn sqs_without_moves(
     code: &'static str,
     delete: impl Fn(&RecordedCall) -> Value + Send + Sync + 'static,
-) -> ScriptedSqs {
+) -> ScriptedAws {
     sqs_with_dead_letters(move |call| match (call.action.as_str(), call.index) {
         ("StartMessageMoveTask", _) => error_response(400, code),
         ("ReceiveMessage", 0) => ScriptedResponse::Json(200, messages_body(["a", "b"])),

@@ -5,7 +5,8 @@ import { after, before, describe, test } from 'node:test';
 import { chromium } from 'playwright-core';
 import { BACKENDS } from './lib/backends.mjs';
 import { downloadPhoto, makeJpeg, listPhotos, makeFeedId, makePng, uploadPhoto } from './lib/photos.mjs';
-import { findFreePort, startServe } from './lib/aws-account.mjs';
+import { startServe } from './lib/aws-account.mjs';
+import { findFreePort } from './lib/ports.mjs';
 import { startDev } from './lib/server.mjs';
 import { DEADLINE_MS } from './lib/wait.mjs';
 

@@ -14,6 +14,8 @@ const EVENTS = 4_000;
 /** An SQS message holds 256 KiB. */
 const RECORDS_PER_MESSAGE = 400;
 const LONG_STALL_SECS = 120;
+/** Longer than the witness, in a busy test process, may stop reading. */
+const SHORT_STALL_SECS = 5;
 const CLIENTS = { WebSocket: RawWebSocket, 'long polling': RawPolling };
 
 describe('slow clients', { skip: !isBackendChosen('serve'), concurrency: 2 }, () => {
@@ -68,7 +70,7 @@ describe('slow clients', { skip: !isBackendChosen('serve'), concurrency: 2 }, ()
 
       test(`${transport}, Engine.IO ${eio}: a client that reads nothing for too long is disconnected, and recovers by its cursor`, async (t) => {
         const feed = makeFeedId();
-        const { account, server } = await startServer(t, 1);
+        const { account, server } = await startServer(t, SHORT_STALL_SECS);
         const witness = await joinWitness(t, server, feed);
         const { client, answer } = await joinRaw(t, Client, server, eio, feed);
         client.pause();

@@ -15,6 +15,7 @@ pub struct EventBuilder {
     kind: EventKind,
     sequencer: Option<Sequencer>,
     time: Option<i64>,
+    photo: Photo,
     append_time: i64,
     proof: Proof,
 }
@@ -26,6 +27,7 @@ pub fn upload(feed: &FeedId, name: &str) -> EventBuilder {
         kind: EventKind::Uploaded,
         sequencer: Some(Sequencer::parse("01").unwrap()),
         time: Some(10),
+        photo: Photo { size: Some(7), ..Photo::default() },
         append_time: 10,
         proof: Proof::Bucket,
     }
@@ -33,10 +35,15 @@ pub fn upload(feed: &FeedId, name: &str) -> EventBuilder {
 
 /// A removal of `{feed}/{name}`.
 pub fn removal(feed: &FeedId, name: &str) -> EventBuilder {
-    upload(feed, name).kind(EventKind::Removed)
+    upload(feed, name).kind(EventKind::Removed).photo(Photo::default())
 }
 
 impl EventBuilder {
+    /// Sets the key prefix of the bucket.
+    pub fn prefix(self, prefix: &KeyPrefix) -> Self {
+        Self { key: ObjectKey::build(prefix, self.key.feed(), self.key.name()).unwrap(), ..self }
+    }
+
     pub fn kind(self, kind: EventKind) -> Self {
         Self { kind, ..self }
     }
@@ -58,6 +65,10 @@ impl EventBuilder {
         Self { time: None, ..self }
     }
 
+    pub fn photo(self, photo: Photo) -> Self {
+        Self { photo, ..self }
+    }
+
     /// Sets the time at which the event is appended, in seconds.
     pub fn appended_at(self, second: i64) -> Self {
         Self { append_time: second, ..self }
@@ -73,9 +84,9 @@ impl EventBuilder {
     }
 
     pub fn build(self) -> FeedEvent {
-        let (event_name, size) = match self.kind {
-            EventKind::Uploaded => ("ObjectCreated:Put", Some(7)),
-            EventKind::Removed => ("ObjectRemoved:Delete", None),
+        let event_name = match self.kind {
+            EventKind::Uploaded => "ObjectCreated:Put",
+            EventKind::Removed => "ObjectRemoved:Delete",
         };
         FeedEvent {
             kind: self.kind,
@@ -83,7 +94,7 @@ impl EventBuilder {
             event_name: event_name.into(),
             event_time: self.time.map(second),
             sequencer: self.sequencer,
-            photo: Photo { size, ..Photo::default() },
+            photo: self.photo,
         }
     }
 

@@ -1,13 +1,16 @@
-//! What the integration tests share: builders of events, subscribers of the tail, and Redis servers.
+//! What unit tests and integration tests share: builders of events and entries, subscribers, and test servers.
 
 #![allow(clippy::unwrap_used)]
 #![allow(dead_code, reason = "each test crate uses a part")]
 
+pub mod buffered_subscriber;
 pub mod certificate;
 pub mod cluster_feeds;
+pub mod entry;
 pub mod event;
 pub mod redis_cluster;
 pub mod redis_server;
+pub mod scripted_aws;
 pub mod tail_subscriber;
 pub mod wait;
 
@@ -15,7 +18,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use photoshare_server::{
-    feed::{Cursor, FeedId},
+    feed::{Cursor, FeedId, KeyPrefix, ObjectKey},
     log::{AppendOutcome, Entry, FeedLog, ReadResult, Retention},
 };
 
@@ -31,6 +34,11 @@ pub const RETENTION: Retention = Retention {
 
 pub fn feed(name: &str) -> FeedId {
     FeedId::parse(name).unwrap()
+}
+
+/// The key of an object in a bucket without a key prefix.
+pub fn object_key(key: &str) -> ObjectKey {
+    ObjectKey::parse(&KeyPrefix::default(), key).unwrap()
 }
 
 /// The point in time so many seconds after the Unix epoch.

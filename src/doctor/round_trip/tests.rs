@@ -4,9 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    bucket::UrlTtls,
     feed::KeyPrefix,
-    queue::scripted::{ScriptedResponse, ScriptedSqs, error_response},
+    support::scripted_aws::{ScriptedAws, ScriptedResponse, error_response},
 };
 
 const WAIT: Duration = Duration::from_secs(20);
@@ -26,10 +25,10 @@ fn event_of(key: &str) -> String {
 async fn run_round_trip(
     delete_status: u16,
     release_status: u16,
-) -> (Result<EventReceiver, RoundTripError>, Vec<String>, ScriptedSqs) {
+) -> (Result<EventReceiver, RoundTripError>, Vec<String>, ScriptedAws) {
     let ping = Ping::random(&KeyPrefix::default());
     let ours = event_of(&ping.key());
-    let sqs = ScriptedSqs::new(move |call| match (call.action.as_str(), call.index) {
+    let sqs = ScriptedAws::new(move |call| match (call.action.as_str(), call.index) {
         ("ReceiveMessage", 0) => {
             ScriptedResponse::Json(200, json!({"Messages": [message("early", "secret")]}))
         }
@@ -48,9 +47,7 @@ async fn run_round_trip(
         ("ChangeMessageVisibility", _) => ScriptedResponse::Json(200, json!({})),
         _ => ScriptedResponse::Json(404, Value::Null),
     });
-    let url_ttls = UrlTtls { view: WAIT, upload_max: WAIT };
-    let bucket = Bucket::connect(&sqs.sdk_config(), "photos", KeyPrefix::default(), url_ttls).await.unwrap();
-    let receiver = wait_for_event(&bucket, &sqs.queue(), &ping, WAIT).await;
+    let receiver = wait_for_event(&sqs.bucket().await, &sqs.queue(), &ping, WAIT).await;
     let released = sqs.calls("ChangeMessageVisibility").into_iter().map(|call| {
         assert_eq!(call.body["VisibilityTimeout"], 0);
         call.body["ReceiptHandle"].as_str().unwrap().trim_start_matches("receipt ").to_owned()

@@ -174,22 +174,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::support::{event::upload, feed};
 
     proptest! {
         #[test]
         fn an_event_is_the_same_after_encoding_and_decoding(
             removed: bool, name in "[^/.]{1,40}", size: Option<u64>, caption: Option<String>, time in 0_i64..4_000_000_000_000,
         ) {
-            let feed = FeedId::parse("Größe").unwrap();
-            let prefix = KeyPrefix::parse("app/").unwrap();
-            let event = FeedEvent {
-                kind: if removed { EventKind::Removed } else { EventKind::Uploaded },
-                key: ObjectKey::build(&prefix, &feed, &name).unwrap(),
-                event_name: "ObjectCreated:Put".into(),
-                event_time: Some(Timestamp::from_millisecond(time).unwrap()),
-                sequencer: Some(Sequencer::parse("0061aF").unwrap()),
-                photo: Photo { size, caption, ..Photo::default() },
-            };
+            let mut event = upload(&feed("Größe"), &name)
+                .prefix(&KeyPrefix::parse("app/").unwrap())
+                .kind(if removed { EventKind::Removed } else { EventKind::Uploaded })
+                .sequencer("0061aF")
+                .photo(Photo { size, caption, ..Photo::default() })
+                .build();
+            event.event_time = Some(Timestamp::from_millisecond(time).unwrap());
             prop_assert_eq!(decode_event(&encode_event(&event)).unwrap(), event);
         }
     }

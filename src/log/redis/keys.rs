@@ -80,15 +80,16 @@ pub(super) fn shard_numbers(shards: Shards) -> impl Iterator<Item = u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::support::feed;
 
     #[test]
     fn every_key_of_a_feed_begins_with_the_prefix_and_the_shard() {
         let prefix = RedisKeyPrefix::parse("photoshare:").unwrap();
-        let feed = FeedId::parse("summer").unwrap();
-        let keys = prefix.feed_keys(&feed);
+        let summer = feed("summer");
+        let keys = prefix.feed_keys(&summer);
         assert_eq!(keys[0], "photoshare:{s09}:meta:summer");
         assert_eq!(keys[4], "photoshare:{s09}:tail");
-        let braces = FeedId::parse("}{x}").unwrap();
+        let braces = feed("}{x}");
         assert!(prefix.feed_keys(&braces).iter().all(|key| key.starts_with("photoshare:{s")));
     }
 

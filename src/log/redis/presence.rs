@@ -120,10 +120,10 @@ fn seconds(span: Duration) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::support::feed;
 
     #[test]
     fn only_counts_that_changed_or_are_about_to_expire_are_reported() {
-        let feed = |name| FeedId::parse(name).unwrap();
         let reported = ReportedCounts::default();
         let due = |counts: &[(&'static str, usize)], now| {
             let counts = counts.iter().map(|(name, count)| (feed(name), *count)).collect();

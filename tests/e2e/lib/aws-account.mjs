@@ -1,11 +1,10 @@
 // AWS on this machine: a ministack emulator, set up by the project's own templates, and `photoshare serve`
 // on it with the key of the IAM user that the templates make.
 
-import { createServer } from 'node:net';
-import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { AwsClient } from './aws-client.mjs';
+import { findFreePort } from './ports.mjs';
 import { ChildProcess, buildMinimalEnv, runCommand } from './process.mjs';
 import { startServer } from './server.mjs';
 import { waitUntil } from './wait.mjs';
@@ -14,16 +13,6 @@ const REGION = 'eu-central-1';
 const ROOT_KEY = { AWS_ACCESS_KEY_ID: 'test', AWS_SECRET_ACCESS_KEY: 'test' };
 
 const resolveFromRoot = (path) => fileURLToPath(new URL(`../../../${path}`, import.meta.url));
-
-/** A port that is free now. */
-export async function findFreePort() {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address();
-  probe.close();
-  await once(probe, 'close');
-  return port;
-}
 
 /** ministack on a free port; it checks signatures and policies. */
 async function startMinistack() {

@@ -3,11 +3,13 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
+import { after } from 'node:test';
 import { withDeadline } from './wait.mjs';
 
 /** The server stops within 20 seconds of SIGTERM; 5 more let a busy machine report the exit. */
 const STOP_DEADLINE_MS = 25_000;
 const COMMAND_DEADLINE_MS = 120_000;
+const REPORT_MS = 5_000;
 
 /** The variables without which a program does not run, and `extra`; nothing else of the caller's environment. */
 export function buildMinimalEnv(extra) {
@@ -21,6 +23,15 @@ process.on('exit', () => {
 });
 // An interrupted test runner ends its files by signal, which alone does not run the exit handlers.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1));
+
+// What a failed test leaves open (servers, reconnecting clients) does not keep its file running. Node's own
+// --test-force-exit loses the reports of files that are still running.
+if (process.env.NODE_TEST_CONTEXT) {
+  after(() => {
+    for (const child of running) child.kill('SIGKILL');
+    setTimeout(() => process.exit(), REPORT_MS).unref();
+  });
+}
 
 /** A process that ends at the latest with the process that started it. */
 export class ChildProcess {

@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { findFreePort } from './aws-account.mjs';
+import { findFreePort } from './ports.mjs';
 import { ChildProcess, runCommand } from './process.mjs';
 import { waitUntil, withDeadline } from './wait.mjs';
 

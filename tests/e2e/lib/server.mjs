@@ -14,8 +14,13 @@ export const BINARY =
 /** A new folder, removed when the test ends. */
 export async function createTemporaryFolder(t) {
   const folder = await mkdtemp(join(tmpdir(), 'photoshare-e2e-'));
-  t?.after(() => rm(folder, { recursive: true, force: true }));
+  t?.after(() => removeFolder(folder));
   return folder;
+}
+
+/** Removes a folder, again if a program that still runs writes into it meanwhile. */
+function removeFolder(folder) {
+  return rm(folder, { recursive: true, force: true, maxRetries: 10 });
 }
 
 export class Server {
@@ -56,7 +61,7 @@ function findLineWith(log, text) {
 /** `photoshare dev` on a free port. Without a `dataDir`, its data is removed when it stops. */
 export async function startDev({ env = {}, dataDir, cwd } = {}) {
   const folder = dataDir ?? (await createTemporaryFolder());
-  const cleanUp = dataDir ? undefined : () => rm(folder, { recursive: true, force: true });
+  const cleanUp = dataDir ? undefined : () => removeFolder(folder);
   try {
     const server = await startServer('dev', { DATA_DIR: folder, ...env }, { cleanUp, cwd });
     server.listBucketKeys = () => listFiles(join(folder, 's3', 'photoshare'));

@@ -3,7 +3,7 @@
 import { createHmac, generateKeyPairSync, sign } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
-import { findFreePort } from './aws-account.mjs';
+import { findFreePort } from './ports.mjs';
 
 export const SECRET = 'end-to-end-secret-of-more-than-32-bytes';
 
