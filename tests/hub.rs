@@ -286,8 +286,7 @@ async fn a_subscriber_whose_position_was_trimmed_from_the_log_is_notified_of_the
 #[tokio::test(start_paused = true)]
 async fn a_dropped_subscription_receives_nothing_more() {
     let (log, hub, _stop) = start_hub(RETENTION);
-    let (leaving, staying) =
-        (BufferedSubscriber::unlimited(), BufferedSubscriber::unlimited());
+    let (leaving, staying) = (BufferedSubscriber::unlimited(), BufferedSubscriber::unlimited());
     let subscription = join(&hub, None, &leaving).await;
     let _staying = join(&hub, None, &staying).await;
     assert_eq!(hub.subscriber_count(&summer()), 2);
@@ -300,8 +299,7 @@ async fn a_dropped_subscription_receives_nothing_more() {
 #[tokio::test(start_paused = true)]
 async fn a_resumed_subscription_continues_at_its_position() {
     let (log, hub, _stop) = start_hub(RETENTION);
-    let (pausing, other) =
-        (BufferedSubscriber::unlimited(), BufferedSubscriber::unlimited());
+    let (pausing, other) = (BufferedSubscriber::unlimited(), BufferedSubscriber::unlimited());
     let (subscription, _other) = (join(&hub, None, &pausing).await, join(&hub, None, &other).await);
     append(&log, 1).await;
     pausing.wait_until(|pausing| pausing.accepted() == [1]).await;
