@@ -4,11 +4,28 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::HeaderMap;
 
+use crate::listener::Peer;
+
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// The address of a client; for IPv6 its /64 network, since a client usually controls the whole network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientAddress(IpAddr);
+
+/// Resolves client addresses behind a known number of trusted proxies.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ClientAddressResolver {
+    /// Number of trusted proxies in front of the server that append to `X-Forwarded-For`.
+    pub trusted_proxy_hops: usize,
+}
+
+impl ClientAddressResolver {
+    /// The address of the client that sent a request with these `headers` over the connection of `peer`.
+    #[must_use]
+    pub fn resolve(self, peer: Option<&Peer>, headers: &HeaderMap) -> ClientAddress {
+        ClientAddress::resolve(peer.map(|peer| peer.address.ip()), headers, self.trusted_proxy_hops)
+    }
+}
 
 impl ClientAddress {
     /// Resolves the client's address from `X-Forwarded-For`, or from `peer` without trusted proxies.

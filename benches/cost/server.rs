@@ -9,11 +9,12 @@ use jiff::{SignedDuration, Timestamp};
 use photoshare_server::{
     auth::{AuthSettings, Authenticator, Rights},
     bucket::{Bucket, UrlTtls},
+    client_address::ClientAddressResolver,
     config::LogFormat,
     feed::{EventKind, FeedEvent, FeedId, KeyPrefix, NameSecret, ObjectKey, Photo},
-    http::{self, AllowedOrigins, UploadRules},
+    http::{self, AllowedOrigins, MetricsEndpoint, UploadIssuer, UploadRules},
     hub::Hub,
-    limit::{self, Limiter},
+    limit::{ConnectionQuota, LimitSettings, RateLimits},
     listener::{Listener, Peer},
     log::{FeedLog, MemoryLog, Proof, Retention},
     protocol::{EventEncoder, UrlBase},
@@ -34,7 +35,7 @@ const CONNECTION_LIMITS: ConnectionLimits = ConnectionLimits {
     stall_timeout: Duration::from_secs(30),
     max_message_bytes: 16 * 1024,
 };
-const RATE_LIMITS: limit::LimitSettings = limit::LimitSettings {
+const RATE_LIMITS: LimitSettings = LimitSettings {
     grants: None,
     requests: None,
     joins: None,
@@ -54,31 +55,37 @@ pub async fn serve() -> anyhow::Result<()> {
     let hub = Hub::new(log.clone(), CONNECTION_LIMITS.stall_timeout);
     let bucket = Bucket::connect(&sdk_config(), "photos", KeyPrefix::default(), URL_TTLS).await?;
     let url_base = UrlBase::Fixed(bucket.url().clone());
-    let event_encoder = Arc::new(EventEncoder::new(bucket));
+    let event_encoder = Arc::new(EventEncoder::new(bucket.clone()));
     let auth_settings = AuthSettings { keys: None, anonymous: Rights::ALL, audience: None, issuer: None };
     let authenticator = Arc::new(Authenticator::new(auth_settings)?);
-    let limiter = Arc::new(Limiter::new(&RATE_LIMITS));
+    let rate_limits = Arc::new(RateLimits::new(&RATE_LIMITS));
+    let connection_quota = Arc::new(ConnectionQuota::new(RATE_LIMITS.connections, None));
+    let client_addresses = ClientAddressResolver::default();
     let (socket_io, _socket_io_server) = SocketIoServer::new(Arc::new(socketio::ConnectionContext {
         authenticator: authenticator.clone(),
-        limiter: limiter.clone(),
+        rate_limits: rate_limits.clone(),
+        connection_quota: connection_quota.clone(),
+        client_addresses,
         hub: hub.clone(),
         event_encoder: event_encoder.clone(),
         limits: CONNECTION_LIMITS,
         url_base: url_base.clone(),
         announce_connections: false,
     }));
+    let rules = UploadRules { max_bytes: 1, content_types: Vec::new(), record_uploader: false };
     let router = http::router(http::AppState {
         authenticator,
-        limiter,
+        rate_limits,
+        connection_quota,
+        client_addresses,
         hub: hub.clone(),
         presence: log.clone(),
         event_encoder,
+        bucket: bucket.clone(),
         url_base,
-        upload_rules: UploadRules { max_bytes: 1, content_types: Vec::new(), record_uploader: false },
-        upload_name_secret: NameSecret::random(),
+        upload_issuer: UploadIssuer::new(bucket, rules, NameSecret::random()),
         readiness: Arc::default(),
-        metrics,
-        metrics_token: None,
+        metrics: MetricsEndpoint { prometheus: metrics, token: None },
         demo_page: None,
         shutdown: CancellationToken::new(),
     });

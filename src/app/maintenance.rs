@@ -13,7 +13,7 @@ use crate::{
     config::CommonConfig,
     feed::FeedId,
     hub::Hub,
-    limit::Limiter,
+    limit::RateLimits,
     log::{FeedLog, LogError, MemoryLog, PRESENCE_TTL, Presence, RedisLog, Retention},
 };
 
@@ -69,9 +69,9 @@ pub(super) async fn refresh_signing_keys(authenticator: Arc<Authenticator>, stop
 }
 
 /// Drops the state of rate limits whose allowance is full again.
-pub(super) async fn expire_idle_rate_limits(limiter: Arc<Limiter>, stop: CancellationToken) {
+pub(super) async fn expire_idle_rate_limits(rate_limits: Arc<RateLimits>, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
-        limiter.forget_idle_keys();
+        rate_limits.forget_idle_keys();
     }
 }
 

@@ -17,10 +17,11 @@ use super::{
 use crate::{
     auth::Authenticator,
     bucket::Bucket,
+    client_address::ClientAddressResolver,
     config::{CommonConfig, WebConfig},
-    http::{self, Readiness},
+    http::{self, MetricsEndpoint, Readiness, UploadIssuer},
     hub::Hub,
-    limit::Limiter,
+    limit::{ConnectionQuota, RateLimits},
     listener::{Listener, Peer},
     log::Retention,
     protocol::EventEncoder,
@@ -43,7 +44,7 @@ pub(super) struct Server {
     router: Router,
     socketio: SocketIoServer,
     authenticator: Arc<Authenticator>,
-    limiter: Arc<Limiter>,
+    rate_limits: Arc<RateLimits>,
     hub: Arc<Hub>,
     bucket: Bucket,
     log: LogHandles,
@@ -84,13 +85,18 @@ impl Server {
         let hub = Hub::new(log.feeds.clone(), web.socketio.stall_timeout);
         let event_encoder = Arc::new(EventEncoder::new(backend.bucket.clone()));
         let authenticator = Arc::new(Authenticator::new(web.auth)?);
-        let limiter = Arc::new(Limiter::new(&web.limits));
+        let rate_limits = Arc::new(RateLimits::new(&web.limits));
+        let connection_quota =
+            Arc::new(ConnectionQuota::new(web.limits.connections, web.limits.connections_per_address));
+        let client_addresses = ClientAddressResolver { trusted_proxy_hops: web.limits.trusted_proxy_hops };
         let consumer = backend.queue.map(|queue| build_consumer(queue, &backend.bucket, &log, common));
         let readiness = Arc::new(build_readiness(&log.feeds, consumer.as_ref()));
         let stop_streams = CancellationToken::new();
         let (engine, socketio) = SocketIoServer::new(Arc::new(socketio::ConnectionContext {
             authenticator: authenticator.clone(),
-            limiter: limiter.clone(),
+            rate_limits: rate_limits.clone(),
+            connection_quota: connection_quota.clone(),
+            client_addresses,
             hub: hub.clone(),
             event_encoder: event_encoder.clone(),
             limits: web.socketio,
@@ -99,16 +105,17 @@ impl Server {
         }));
         let router = http::router(http::AppState {
             authenticator: authenticator.clone(),
-            limiter: limiter.clone(),
+            rate_limits: rate_limits.clone(),
+            connection_quota: connection_quota.clone(),
+            client_addresses,
             hub: hub.clone(),
             presence: log.presence.clone(),
             event_encoder,
+            bucket: backend.bucket.clone(),
             url_base: backend.url_base,
-            upload_rules: web.uploads,
-            upload_name_secret: backend.upload_name_secret,
+            upload_issuer: UploadIssuer::new(backend.bucket.clone(), web.uploads, backend.upload_name_secret),
             readiness: readiness.clone(),
-            metrics: metrics.clone(),
-            metrics_token: web.metrics_token,
+            metrics: MetricsEndpoint { prometheus: metrics.clone(), token: web.metrics_token },
             demo_page: backend.demo_page,
             shutdown: stop_streams.clone(),
         });
@@ -119,7 +126,7 @@ impl Server {
             router: http::with_middleware(router, &web.origins),
             socketio,
             authenticator,
-            limiter,
+            rate_limits,
             hub,
             bucket: backend.bucket,
             log,
@@ -174,7 +181,10 @@ impl Server {
             "signing-keys",
             maintenance::refresh_signing_keys(self.authenticator.clone(), stop.clone()),
         );
-        tasks.spawn("rate-limits", maintenance::expire_idle_rate_limits(self.limiter.clone(), stop.clone()));
+        tasks.spawn(
+            "rate-limits",
+            maintenance::expire_idle_rate_limits(self.rate_limits.clone(), stop.clone()),
+        );
     }
 }
 

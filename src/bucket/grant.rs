@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Bucket, BucketUrl,
@@ -15,7 +16,8 @@ use crate::feed::ObjectKey;
 const MAX_METADATA_BYTES: usize = 2048;
 
 /// How a client sends the upload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum UploadMethod {
     /// A PUT whose body is the file. Phones send no other request in the background.
     Put,

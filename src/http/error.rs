@@ -1,15 +1,17 @@
 //! Error responses: `application/problem+json` (RFC 9457).
 
-use std::any::Any;
+use std::{any::Any, collections::BTreeMap};
 
 use axum::{
     body::Body,
-    extract::Request,
-    http::{HeaderValue, Method, Response, StatusCode, Uri, header, request::Parts},
+    http::{HeaderValue, Method, Response, StatusCode, Uri, header},
     response::IntoResponse,
 };
+use utoipa::{
+    IntoResponses, ToSchema,
+    openapi::{Content, Ref, RefOr, ResponseBuilder},
+};
 
-use super::extract::{PhotoName, RENEW_SUFFIX};
 use crate::{
     feed::FeedIdError,
     protocol::{Problem, ProblemKind},
@@ -35,6 +37,16 @@ impl IntoResponse for Problem {
     }
 }
 
+/// Each operation declares `Problem` as its response to everything that fails.
+impl IntoResponses for Problem {
+    fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+        let content = Content::new(Some(Ref::from_schema_name(Self::name())));
+        let response =
+            ResponseBuilder::new().description("Error").content("application/problem+json", content);
+        BTreeMap::from([("default".to_owned(), response.build().into())])
+    }
+}
+
 pub(super) async fn not_found(uri: Uri) -> Problem {
     Problem::new(ProblemKind::NotFound, format!("no resource at {}", uri.path()))
 }
@@ -43,24 +55,11 @@ pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
     method_problem(&method, &uri)
 }
 
-fn method_problem(method: &Method, uri: &Uri) -> Problem {
+/// The path does not support the method.
+pub(super) fn method_problem(method: &Method, uri: &Uri) -> Problem {
     let detail =
         format!("{method} is not supported for {}; the Allow header lists the supported methods", uri.path());
     Problem::new(ProblemKind::MethodNotAllowed, detail)
-}
-
-/// An upload and its renewal share one route but support different methods.
-pub(super) async fn upload_method_not_allowed(
-    name: Result<PhotoName, Problem>,
-    request: Request,
-) -> Response<Body> {
-    upload_method_response(&request.into_parts().0, name.as_ref().map_or("", |PhotoName(name)| name))
-}
-
-/// The method is not supported: a renewal supports only POST, an upload only GET and HEAD.
-pub(super) fn upload_method_response(parts: &Parts, name: &str) -> Response<Body> {
-    let allowed = if name.ends_with(RENEW_SUFFIX) { "POST" } else { "GET, HEAD" };
-    ([(header::ALLOW, allowed)], method_problem(&parts.method, &parts.uri)).into_response()
 }
 
 /// An empty feed id does not match the routes of a feed.

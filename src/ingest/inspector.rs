@@ -86,7 +86,7 @@ impl Inspector {
             RejectAction::Keep => {}
             RejectAction::Delete => bucket.delete_if_unchanged(&event.key, sample.e_tag.as_deref()).await?,
             RejectAction::Quarantine => {
-                bucket.quarantine_if_unchanged(&event.key, sample.e_tag.as_deref()).await?
+                bucket.quarantine_if_unchanged(&event.key, sample.e_tag.as_deref()).await?;
             }
         }
         Ok(())

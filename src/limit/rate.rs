@@ -14,7 +14,7 @@ use governor::{
     state::keyed::HashMapStateStore,
 };
 
-use super::{RateLimitExceeded, RateLimitKey};
+use crate::{auth::Access, client_address::ClientAddress};
 
 /// Maximum number of keys with an allowance of their own. Further keys share allowances, which bounds the
 /// memory that a client can use up with invented addresses.
@@ -41,6 +41,27 @@ pub(super) struct KeyedRateLimiter<C: Clock = DefaultClock> {
 /// Rate limiter for the joins of one connection.
 #[derive(Debug, Default)]
 pub struct JoinRateLimiter(Option<(Rate, DefaultDirectRateLimiter)>);
+
+/// Identifies a caller for rate limiting.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum RateLimitKey {
+    /// Subject of the token.
+    Subject(String),
+    /// Address of the client, for tokens without a subject and for anonymous callers.
+    Address(ClientAddress),
+}
+
+/// A rate limit was exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many {counted}: the limit is {rate}; retry after {} s", .retry_after.as_secs())]
+pub struct RateLimitExceeded {
+    /// What is limited.
+    pub counted: &'static str,
+    /// The limit.
+    pub rate: Rate,
+    /// Time until a retry can succeed, in whole seconds.
+    pub retry_after: Duration,
+}
 
 impl Rate {
     /// `count` per `period`, with bursts of up to `burst`. `count` must not exceed the period in nanoseconds.
@@ -99,6 +120,14 @@ impl<C: Clock> KeyedRateLimiter<C> {
     pub(super) fn forget_idle(&self) {
         self.limiter.retain_recent();
         self.limiter.shrink_to_fit();
+    }
+}
+
+impl RateLimitKey {
+    /// The key of a caller with these rights at this address.
+    #[must_use]
+    pub fn for_caller(access: &Access, address: ClientAddress) -> Self {
+        access.subject.clone().map_or(Self::Address(address), Self::Subject)
     }
 }
 

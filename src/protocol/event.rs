@@ -69,7 +69,6 @@ pub struct EncoderGuard<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(clippy::struct_field_names, reason = "S3's own names")]
 struct EventPayload<'a> {
     feed: &'a str,
     key: &'a str,
@@ -110,13 +109,6 @@ impl EventEncoder {
         let cache = std::iter::repeat_with(|| None).take(CACHE_SLOTS).collect();
         Self { bucket, cache: Mutex::new(cache) }
     }
-
-    /// The bucket that holds the photos.
-    #[must_use]
-    pub fn bucket(&self) -> &Bucket {
-        &self.bucket
-    }
-
     /// Locks the encoder for clients that reach the bucket by `base`. View URLs are signed as of `now`.
     #[must_use]
     pub fn lock<'a>(&'a self, base: &'a BucketUrl, now: Timestamp) -> EncoderGuard<'a> {

@@ -1,9 +1,13 @@
 //! Errors as clients receive them: RFC 9457 problem details, <https://www.rfc-editor.org/rfc/rfc9457>.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{borrow::Cow, error::Error, sync::Arc, time::Duration};
 
 use serde::Serialize;
 use tracing::warn;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, schema::Schema},
+};
 
 /// A problem as clients receive it. `kind` is stable; `detail` names the field and the limit.
 #[derive(Debug, Clone)]
@@ -18,6 +22,28 @@ pub struct Problem {
     pub feed: Option<String>,
     /// Logged, never sent.
     cause: Option<Cause>,
+}
+
+/// RFC 9457 problem details.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct ProblemDetails<'a> {
+    /// Stable problem type, `urn:photoshare:problem:<kebab-name>`.
+    #[schema(pattern = "^urn:photoshare:problem:[a-z-]+$")]
+    r#type: String,
+    title: &'static str,
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// Explanation for people. Names the invalid field and the limit.
+    detail: &'a str,
+    /// Seconds to wait before a retry. Present only if a retry can succeed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, minimum = 1)]
+    retry_after: Option<u64>,
+    /// In Socket.IO responses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
+    feed: Option<&'a str>,
 }
 
 /// The internal error behind a problem.
@@ -146,18 +172,7 @@ impl Problem {
 
 impl Serialize for Problem {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            r#type: String,
-            title: &'static str,
-            status: u16,
-            detail: &'a str,
-            #[serde(rename = "retryAfter", skip_serializing_if = "Option::is_none")]
-            retry_after: Option<u64>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            feed: Option<&'a str>,
-        }
-        let body = Body {
+        let details = ProblemDetails {
             r#type: format!("urn:photoshare:problem:{}", self.kind.name()),
             title: self.kind.title(),
             status: self.kind.status(),
@@ -165,7 +180,19 @@ impl Serialize for Problem {
             retry_after: self.retry_after.map(|after| after.as_secs().max(1)),
             feed: self.feed.as_deref(),
         };
-        body.serialize(serializer)
+        details.serialize(serializer)
+    }
+}
+
+impl PartialSchema for Problem {
+    fn schema() -> RefOr<Schema> {
+        ProblemDetails::schema()
+    }
+}
+
+impl ToSchema for Problem {
+    fn name() -> Cow<'static, str> {
+        ProblemDetails::name()
     }
 }
 
@@ -234,8 +261,8 @@ impl From<crate::limit::RateLimitExceeded> for Problem {
     }
 }
 
-impl From<crate::limit::ConnectionLimitExceeded> for Problem {
-    fn from(error: crate::limit::ConnectionLimitExceeded) -> Self {
+impl From<crate::limit::ConnectionQuotaExceeded> for Problem {
+    fn from(error: crate::limit::ConnectionQuotaExceeded) -> Self {
         Self::new(ProblemKind::TooManyConnections, error.to_string())
     }
 }

@@ -89,7 +89,7 @@ impl SocketConnection {
         Self {
             expiry_timer: spawn_expiry_timer(&queue, &access),
             queue,
-            join_limiter: context.limiter.join_limiter(),
+            join_limiter: context.rate_limits.join_limiter(),
             subscriber: Arc::new(SocketSubscriber::new(
                 socket,
                 context.event_encoder.clone(),

@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     auth::{Authenticator, MAX_TOKEN_BYTES},
+    client_address::ClientAddressResolver,
     hub::Hub,
-    limit::Limiter,
+    limit::{ConnectionQuota, RateLimits},
     protocol::{EventEncoder, UrlBase},
 };
 
@@ -28,8 +29,12 @@ const HANDSHAKE_BYTES_PER_FEED: usize = 320;
 pub struct ConnectionContext {
     /// Authenticates handshakes and `authenticate` requests.
     pub authenticator: Arc<Authenticator>,
-    /// Limits rates and the number of connections.
-    pub limiter: Arc<Limiter>,
+    /// Rate limits of joins.
+    pub rate_limits: Arc<RateLimits>,
+    /// Quota of concurrent connections.
+    pub connection_quota: Arc<ConnectionQuota>,
+    /// Resolves the addresses that the quota counts.
+    pub client_addresses: ClientAddressResolver,
     /// Delivers events.
     pub hub: Arc<Hub>,
     /// Encodes events.

@@ -149,8 +149,8 @@ async fn admit_client(
 ) -> Result<(), &'static str> {
     let parts = socket.req_parts();
     let admission = async {
-        let address = context.limiter.client_address(parts.extensions.get::<Peer>(), &parts.headers);
-        let permit = context.limiter.acquire_connection(address)?;
+        let address = context.client_addresses.resolve(parts.extensions.get::<Peer>(), &parts.headers);
+        let permit = context.connection_quota.acquire(address)?;
         let handshake = Handshake::parse(parts, auth.as_ref());
         let token = handshake.token.as_ref().map(ExposeSecret::expose_secret);
         let access = context.authenticator.authenticate(token).await?;

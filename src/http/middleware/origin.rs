@@ -2,35 +2,19 @@
 //! so the server checks the `Origin` header of every Socket.IO request itself.
 
 use axum::{
-    Router,
-    body::Body,
     extract::{Request, State},
     http::{HeaderMap, header},
-    middleware::{Next, from_fn_with_state},
+    middleware::Next,
     response::{IntoResponse, Response},
 };
-use tower::Service;
 
-use super::AllowedOrigins;
-use crate::protocol::{Problem, ProblemKind};
+use crate::{
+    http::allowed_origins::AllowedOrigins,
+    protocol::{Problem, ProblemKind},
+};
 
-/// Routes Socket.IO requests from allowed origins to `engine`.
-pub fn socketio_router<S, R>(engine: S, origins: &AllowedOrigins) -> Router
-where
-    S: Service<axum::http::Request<Body>, Response = R, Error = std::convert::Infallible>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    S::Future: Send + 'static,
-    R: IntoResponse,
-{
-    Router::new()
-        .route_service("/socket.io/", engine)
-        .layer(from_fn_with_state(origins.clone(), reject_disallowed_origin))
-}
-
-async fn reject_disallowed_origin(
+/// Rejects a request whose origin is not allowed.
+pub(in crate::http) async fn reject_disallowed_origin(
     State(origins): State<AllowedOrigins>,
     request: Request,
     next: Next,

@@ -1,7 +1,5 @@
 //! The demo page and the client library.
 
-use std::sync::Arc;
-
 use axum::{
     Router,
     http::{HeaderName, HeaderValue, header},
@@ -9,24 +7,32 @@ use axum::{
     routing::get,
 };
 
-use super::{AppState, DemoPageSettings};
+use crate::http::state::{AppState, DemoPageSettings};
 
 /// Path, content type and content of each file.
 const ASSETS: [(&str, &str, &str); 6] = [
-    ("/", "text/html; charset=utf-8", include_str!("assets/index.html")),
-    ("/assets/page.css", "text/css; charset=utf-8", include_str!("assets/page.css")),
-    ("/assets/page.js", "text/javascript; charset=utf-8", include_str!("assets/page.js")),
+    ("/", "text/html; charset=utf-8", include_str!("../assets/index.html")),
+    ("/assets/page.css", "text/css; charset=utf-8", include_str!("../assets/page.css")),
+    ("/assets/page.js", "text/javascript; charset=utf-8", include_str!("../assets/page.js")),
     (
         "/assets/socket.io.esm.min.js",
         "text/javascript; charset=utf-8",
-        include_str!("assets/socket.io.esm.min.js"),
+        include_str!("../assets/socket.io.esm.min.js"),
     ),
-    ("/photoshare-client.js", "text/javascript; charset=utf-8", include_str!("assets/photoshare-client.js")),
-    ("/photoshare-client.d.ts", "text/plain; charset=utf-8", include_str!("assets/photoshare-client.d.ts")),
+    (
+        "/photoshare-client.js",
+        "text/javascript; charset=utf-8",
+        include_str!("../assets/photoshare-client.js"),
+    ),
+    (
+        "/photoshare-client.d.ts",
+        "text/plain; charset=utf-8",
+        include_str!("../assets/photoshare-client.d.ts"),
+    ),
 ];
 
 /// Routes of the page, its assets and the client library.
-pub(super) fn routes(settings: &DemoPageSettings) -> Router<Arc<AppState>> {
+pub(in crate::http) fn routes(settings: &DemoPageSettings) -> Router<AppState> {
     let policy = HeaderValue::try_from(content_security_policy(settings))
         .unwrap_or(HeaderValue::from_static("default-src 'self'"));
     ASSETS.into_iter().fold(Router::new(), |router, (path, content_type, content)| {

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
-    extract::{Extension, State},
+    extract::State,
     http::{HeaderMap, HeaderName},
     response::{
         IntoResponse,
@@ -12,20 +12,19 @@ use axum::{
 };
 use futures_util::{Stream, StreamExt, stream};
 use jiff::Timestamp;
-use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 
-use super::{
-    AppState,
-    api_docs::ProblemDetails,
-    extract::{FeedCaller, QueryParams},
-};
 use crate::{
     auth::{LEEWAY, Right},
     bucket::BucketUrl,
     feed::{Cursor, FeedId},
-    hub::{DeliveryError, Subscriber, Subscription},
+    http::{
+        dto::{FeedPath, StreamEventsQuery},
+        extract::{FeedCaller, QueryParams, StreamConnection},
+    },
+    hub::{DeliveryError, Hub, Subscriber, Subscription},
     limit::ConnectionPermit,
     listener::Peer,
     log::{Entry, ReadResult},
@@ -36,11 +35,6 @@ use crate::{
 const MAX_QUEUED_EVENTS: usize = 64;
 /// Interval of the comments that keep proxies from closing an idle stream.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
-
-#[derive(Deserialize)]
-pub(super) struct StreamEventsQuery {
-    cursor: Option<String>,
-}
 
 /// Subscriber that writes to an event stream.
 struct SseSubscriber {
@@ -53,40 +47,41 @@ struct SseSubscriber {
 /// Streams the events of a feed.
 #[utoipa::path(
     get,
-    path = "/v1/feeds/{feed}/events",
+    path = "/feeds/{feed}/events",
     tag = "events",
-    params(("feed" = String, Path, description = "Feed id", min_length = 1, max_length = 64), ("cursor" = Option<String>, Query, description = "Cursor to continue from"), ("last-event-id" = Option<String>, Header, description = "Cursor to continue from, sent by EventSource on a reconnect")),
-    responses((status = 200, description = "The events; see /asyncapi.json for their schemas", body = String, content_type = "text/event-stream"), (status = "default", description = "Error", body = ProblemDetails, content_type = "application/problem+json")),
+    params(FeedPath, StreamEventsQuery, ("last-event-id" = Option<String>, Header, description = "Cursor to continue from, sent by EventSource on a reconnect")),
+    responses((status = 200, description = "The events; see /asyncapi.json for their schemas", body = String, content_type = "text/event-stream"), Problem),
 )]
-pub(super) async fn stream_events(
-    State(state): State<Arc<AppState>>,
+pub(in crate::http) async fn stream_events(
+    State(hub): State<Arc<Hub>>,
+    State(event_encoder): State<Arc<EventEncoder>>,
+    State(shutdown): State<CancellationToken>,
     caller: FeedCaller,
-    QueryParams(query): QueryParams<StreamEventsQuery>,
-    peer: Option<Extension<Peer>>,
+    query: Result<QueryParams<StreamEventsQuery>, Problem>,
+    connection: Result<StreamConnection, Problem>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, Problem> {
     caller.require(Right::View)?;
-    let peer = peer.map(|Extension(peer)| peer);
-    let permit = state.limiter.acquire_connection(state.limiter.client_address(peer.as_ref(), &headers))?;
+    let QueryParams(StreamEventsQuery { cursor }) = query?;
+    let StreamConnection { permit, peer } = connection?;
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
-    let cursor = last.map(str::to_owned).or(query.cursor).and_then(|cursor| Cursor::parse(&cursor).ok());
+    let cursor = last.map(str::to_owned).or(cursor).and_then(|cursor| Cursor::parse(&cursor).ok());
     // Watch before reading the log: the hub then delivers every entry that follows the read.
-    let watch = state.hub.watch(&caller.feed);
-    let joined = join_feed(&state, &caller.feed, cursor).await?;
+    let watch = hub.watch(&caller.feed);
+    let joined = join_feed(&hub, &caller.feed, cursor).await?;
     let (tx, rx) = mpsc::channel(MAX_QUEUED_EVENTS);
-    let subscriber =
-        SseSubscriber { tx, event_encoder: state.event_encoder.clone(), bucket_url: caller.bucket_url, peer };
+    let subscriber = SseSubscriber { tx, event_encoder, bucket_url: caller.bucket_url, peer };
     let subscription = watch.subscribe(joined.cursor, Arc::new(subscriber));
     let first = stream::once(std::future::ready(encode_joined(&joined)));
     let events = first.chain(ReceiverStream::new(rx)).map(Ok::<_, Infallible>);
-    let end = wait_for_end(state, caller.access.expires_at);
+    let end = wait_for_end(shutdown, caller.access.expires_at);
     let events = hold_while_streaming((subscription, permit), events.take_until(Box::pin(end)));
     let unbuffered = (HeaderName::from_static("x-accel-buffering"), "no");
     Ok(([unbuffered], Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_INTERVAL))))
 }
 
-async fn join_feed(state: &AppState, feed: &FeedId, cursor: Option<Cursor>) -> Result<JoinResponse, Problem> {
-    let log = state.hub.log();
+async fn join_feed(hub: &Hub, feed: &FeedId, cursor: Option<Cursor>) -> Result<JoinResponse, Problem> {
+    let log = hub.log();
     let Some(cursor) = cursor else {
         return Ok(JoinResponse::without_recovery(feed.clone(), log.read_end(feed).await?));
     };
@@ -99,7 +94,7 @@ async fn join_feed(state: &AppState, feed: &FeedId, cursor: Option<Cursor>) -> R
 }
 
 /// Completes when the token expires or the process shuts down. `EventSource` reconnects by itself.
-async fn wait_for_end(state: Arc<AppState>, expires_at: Option<Timestamp>) {
+async fn wait_for_end(shutdown: CancellationToken, expires_at: Option<Timestamp>) {
     let end = expires_at.and_then(|end| end.checked_add(LEEWAY).ok());
     let expired = async {
         let Some(end) = end else { return std::future::pending().await };
@@ -107,7 +102,7 @@ async fn wait_for_end(state: Arc<AppState>, expires_at: Option<Timestamp>) {
         tokio::time::sleep(Duration::try_from(remaining).unwrap_or_default()).await;
     };
     tokio::select! {
-        () = state.shutdown.cancelled() => {}
+        () = shutdown.cancelled() => {}
         () = expired => {}
     }
 }

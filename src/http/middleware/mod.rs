@@ -1,0 +1,47 @@
+//! Middleware of all routes, and the origin check of Socket.IO.
+
+mod cors;
+mod origin;
+
+pub(super) use origin::reject_disallowed_origin;
+
+use axum::{
+    Router,
+    extract::{ConnectInfo, Request},
+    http::{HeaderName, HeaderValue},
+};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer},
+    set_header::SetResponseHeaderLayer,
+    trace::TraceLayer,
+};
+
+use super::{allowed_origins::AllowedOrigins, error};
+use crate::listener::Peer;
+
+/// Wraps `router` in the middleware of all routes: the peer's address, a request id, a tracing span, CORS
+/// and panic handling. The span omits the query, which may contain a token.
+pub fn with_middleware(router: Router, origins: &AllowedOrigins) -> Router {
+    let nosniff = SetResponseHeaderLayer::if_not_present(
+        HeaderName::from_static("x-content-type-options"),
+        HeaderValue::from_static("nosniff"),
+    );
+    cors::with_cors(router.layer(axum::middleware::map_request(insert_peer)), origins)
+        .layer(nosniff)
+        .layer(CatchPanicLayer::custom(error::panic_response))
+        .layer(PropagateRequestIdLayer::x_request_id())
+        .layer(TraceLayer::new_for_http().make_span_with(|request: &Request| {
+            let (method, path) = (request.method(), request.uri().path());
+            let id = request.extensions().get::<RequestId>().map(RequestId::header_value);
+            tracing::debug_span!("http", %method, path, request_id = id.and_then(|id| id.to_str().ok()))
+        }))
+        .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+}
+
+async fn insert_peer(mut request: Request) -> Request {
+    if let Some(ConnectInfo(peer)) = request.extensions_mut().remove::<ConnectInfo<Peer>>() {
+        request.extensions_mut().insert(peer);
+    }
+    request
+}
