@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    Backend, build_consumer,
     maintenance::{self, LogHandles},
+    poller::build_consumer,
     readiness::build_readiness,
     supervisor::Supervisor,
 };
@@ -19,23 +19,35 @@ use crate::{
     bucket::Bucket,
     client_address::ClientAddressResolver,
     config::{CommonConfig, WebConfig},
-    http::{self, MetricsEndpoint, Readiness, UploadIssuer},
+    feed::NameSecret,
+    http::{self, DemoPageSettings, MetricsEndpoint, Readiness, UploadIssuer},
     hub::Hub,
     limit::{ConnectionQuota, RateLimits},
     listener::{Listener, Peer},
     log::Retention,
-    protocol::EventEncoder,
-    queue::Consumer,
+    protocol::{EventEncoder, UrlBase},
+    queue::{Consumer, Queue},
     socketio::{self, SocketIoServer},
 };
 
 /// How long the shutdown waits for the poller before it notifies the clients: a little more than
-/// [`super::DRAIN_TIMEOUT`].
+/// [`super::poller::DRAIN_TIMEOUT`].
 const POLLER_TIMEOUT: Duration = Duration::from_secs(7);
 /// Clients reconnect at random times within this period, so that they don't arrive all at once.
 const RECONNECT_SPREAD: Duration = Duration::from_secs(5);
 /// How long connections may take to close before they are aborted.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// What differs between the web servers of `dev` and `serve`.
+pub(super) struct Backend {
+    pub(super) bucket: Bucket,
+    /// `None` where another process receives from the queue.
+    pub(super) queue: Option<Arc<dyn Queue>>,
+    pub(super) url_base: UrlBase,
+    pub(super) demo_page: Option<DemoPageSettings>,
+    pub(super) upload_name_secret: NameSecret,
+    pub(super) extra_routes: Router,
+}
 
 /// The parts of the web server, ready to run.
 pub(super) struct Server {

@@ -5,7 +5,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ObjectEvent, RecordError, non_empty, parse_sequencer};
+use super::object_event::{ObjectEvent, RecordError, non_empty, parse_sequencer};
 
 #[derive(Deserialize)]
 struct Envelope {
