@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use crate::feed::{FeedId, KeyPrefix, ObjectKey};
 
 pub use grant::{Grant, MetadataError, ObjectMetadata, UploadMethod};
-pub use multipart::{MultipartError, MultipartUpload, RequestedParts, UploadedPart};
+pub use multipart::{MultipartError, MultipartUpload, RequestedParts, StoredPart};
 pub use object_sample::ObjectSample;
 pub use ping::Ping;
 pub use sign::{BucketUrl, SignedUrl, Signer, SignerError};
