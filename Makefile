@@ -53,10 +53,14 @@ test-infra: tools ## check the CloudFormation templates and deploy them on an em
 
 # Fuzzing needs a nightly compiler, or RUSTC_BOOTSTRAP=1.
 FUZZ_SECONDS ?= 300
-fuzz: ## fuzz the parser of queue messages for FUZZ_SECONDS (300); needs cargo-fuzz and clang
-	mkdir -p fuzz/corpus/message_body
-	RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run message_body fuzz/corpus/message_body fuzz/seeds/message_body -- \
-	  -max_total_time=$(FUZZ_SECONDS) -max_len=65536
+FUZZ_TARGETS := image_head message_body
+fuzz: $(FUZZ_TARGETS:%=fuzz-%) ## fuzz each parser of untrusted bytes for FUZZ_SECONDS (300); needs cargo-fuzz and clang
+
+# A parser that allocates by a number in its input exceeds the limits: 64 MiB at once, 1 GiB with AddressSanitizer.
+fuzz-%:
+	mkdir -p fuzz/corpus/$*
+	RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $* fuzz/corpus/$* fuzz/seeds/$* -- \
+	  -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -malloc_limit_mb=64 -rss_limit_mb=1024
 
 bench: benches/cost/node/node_modules/.installed ## what delivery costs, beside Node's socket.io (two idle cores)
 	ulimit -n $$(ulimit -Hn) && $(CARGO) bench --bench cost

@@ -57,9 +57,7 @@ const ALLOWED_CRATE_USERS: &[(&str, &[&str])] = &[
     // `doctor` tries the operations of the log on a key of its own.
     ("redis", &["log", "doctor"]),
     ("clap", &["config", "cli"]),
-    ("imagesize", &["inspect"]),
     ("infer", &["inspect"]),
-    ("exif", &["inspect"]),
     ("utoipa", &["protocol", "http"]),
 ];
 

@@ -15,7 +15,7 @@ use crate::{
     http, local,
     log::MemoryLog,
     queue::{LocalQueue, ReceiptHandle},
-    support::{RETENTION, feed, read_entries},
+    support::{RETENTION, feed, image, log_buffer::LogBuffer, read_entries},
 };
 
 /// A handler with its own embedded S3 and log.
@@ -50,9 +50,25 @@ impl TestIngest {
     }
 
     fn store_at(&self, key: &str) {
+        self.store_bytes(key, b"photo");
+    }
+
+    fn store_bytes(&self, key: &str, bytes: &[u8]) {
         let file = self.folder.join("s3").join(local::BUCKET_NAME).join(key);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        std::fs::write(file, "photo").unwrap();
+        std::fs::write(file, bytes).unwrap();
+    }
+
+    /// Inspects uploads, none of which is rejected.
+    fn with_inspector(mut self) -> Self {
+        self.ingest.inspector = Some(Inspector::new(InspectorConfig {
+            content_types: vec!["image/jpeg".to_owned()],
+            reject_action: RejectAction::Keep,
+            concurrency: 1,
+            timeout: Duration::from_mins(1),
+            show_uploader: false,
+        }));
+        self
     }
 
     async fn handle(&self, body: &Value) -> Disposition {
@@ -318,20 +334,6 @@ async fn other_bodies_are_left_for_the_dead_letter_queue() {
     }
 }
 
-/// Collects the log output.
-#[derive(Clone, Default)]
-struct LogBuffer(Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl std::io::Write for LogBuffer {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[test]
 fn an_unreadable_message_is_counted_each_time_and_logged_once_without_its_body() {
     let buffer = LogBuffer::default();
@@ -349,7 +351,7 @@ fn an_unreadable_message_is_counted_each_time_and_logged_once_without_its_body()
             });
         });
     });
-    let log = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
+    let log = buffer.text();
     let lines: Vec<_> = log.lines().filter(|line| line.contains("unreadable")).collect();
     assert_eq!(lines.len(), 1, "{log}");
     assert!(lines[0].contains("message-1") && lines[0].contains("body is not JSON"), "{log}");
@@ -405,4 +407,24 @@ async fn the_test_upload_of_the_doctor_is_answered_only_while_it_exists() {
         assert_eq!(bucket.object_exists(&ping.pong_key()).await.unwrap(), exists);
     }
     assert_eq!(test.feed_changes().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn an_upload_with_hostile_metadata_is_announced_without_dimensions() {
+    let test = TestIngest::new().await.with_inspector();
+    let frame = image::jpeg_frame(40, 30);
+    let hostile = image::jpeg_exif(&image::overlapping_directories());
+    test.store_bytes("summer/hostile.jpg", &image::jpeg(&[frame.clone(), hostile]));
+    test.store_bytes("summer/photo.jpg", &image::jpeg(&[frame]));
+    // Without the entity tag, which is that of no stored object here.
+    let uploads = ["hostile.jpg", "photo.jpg"].map(|name| {
+        let mut upload = put(&format!("summer/{name}"), "01");
+        upload["s3"]["object"]["eTag"].take();
+        upload
+    });
+    assert_eq!(test.handle(&records(&uploads)).await, Disposition::Delete);
+    let entries = read_entries(&*test.log, &feed("summer"), test.start).await;
+    let sizes: Vec<_> =
+        entries.iter().map(|entry| (entry.event.photo.width, entry.event.photo.height)).collect();
+    assert_eq!(sizes, [(None, None), (Some(40), Some(30))]);
 }

@@ -1,13 +1,24 @@
 //! Detects the real type and the dimensions of a file from its first bytes. Pure: no I/O, no clock.
 //!
-//! The bytes are untrusted: a file may be crafted to break a parser. A panic of a parser is caught here.
+//! The bytes are untrusted: a file may be crafted to break a parser. So the parsers are bounded by
+//! construction: they read through a `ByteView`, which checks each position and counts each read, they do
+//! not recurse, and no list has more than `MAX_ENTRIES` entries. A size that viewers may disagree about is
+//! unknown.
 
+mod byte_view;
 mod detected_type;
+mod exif;
+mod gif;
+mod heif;
+mod iso_box;
+mod jpeg;
+mod png;
+mod transform;
+mod webp;
 
-use std::{io::Cursor, panic::catch_unwind};
+use byte_view::ByteView;
 
-use exif::{In, Tag};
-
+pub use byte_view::ReadBudget;
 pub use detected_type::DetectedType;
 
 /// The result of inspecting a file.
@@ -15,7 +26,7 @@ pub use detected_type::DetectedType;
 pub struct Inspection {
     /// The type by magic bytes.
     pub detected_type: DetectedType,
-    /// Width and height in pixels after the Exif orientation is applied; `None` if they can't be read.
+    /// Width and height in pixels as displayed; `None` if they can't be read.
     pub dimensions: Option<(u32, u32)>,
 }
 
@@ -23,33 +34,24 @@ pub struct Inspection {
 #[must_use]
 pub fn inspect_bytes(first: &[u8]) -> Inspection {
     let detected_type = DetectedType::detect(first);
-    let dimensions = match detected_type {
-        DetectedType::Photo(_) => catch_unwind(|| read_dimensions(first)).ok().flatten(),
-        DetectedType::Other(_) | DetectedType::Unknown => None,
-    };
+    let dimensions = read_dimensions(first, detected_type, &ReadBudget::default());
     Inspection { detected_type, dimensions }
 }
 
-fn read_dimensions(first: &[u8]) -> Option<(u32, u32)> {
-    let size = imagesize::blob_size(first).ok()?;
-    let (width, height) = (u32::try_from(size.width).ok()?, u32::try_from(size.height).ok()?);
-    let (width, height) = if is_rotated_by_exif(first) { (height, width) } else { (width, height) };
-    (width > 0 && height > 0).then_some((width, height))
-}
-
-/// Whether the Exif orientation rotates the image by 90° or 270°. HEIF and AVIF have a rotation of their
-/// own, which `imagesize` applies, and readers must ignore their Exif orientation.
-/// <https://www.cipa.jp/std/documents/download_e.html?CIPA_DC-008-2024-E>
-fn is_rotated_by_exif(first: &[u8]) -> bool {
-    if matches!(DetectedType::detect(first), DetectedType::Photo("image/heic" | "image/heif" | "image/avif"))
-    {
-        return false;
-    }
-    let mut reader = exif::Reader::new();
-    let read = reader.continue_on_error(true).read_from_container(&mut Cursor::new(first));
-    let exif = read.or_else(|error| error.distill_partial_result(|_| {})).ok();
-    let field = exif.as_ref().and_then(|exif| exif.get_field(Tag::Orientation, In::PRIMARY));
-    field.and_then(|field| field.value.get_uint(0)).is_some_and(|value| (5..=8).contains(&value))
+/// Reads width and height as displayed from the first bytes of a file of this type, with at most the reads
+/// that remain in `budget`.
+#[must_use]
+pub fn read_dimensions(first: &[u8], detected_type: DetectedType, budget: &ReadBudget) -> Option<(u32, u32)> {
+    let view = ByteView::new(first, budget);
+    let dimensions = match detected_type.photo_type()? {
+        "image/jpeg" => jpeg::dimensions(view),
+        "image/png" => png::dimensions(view),
+        "image/gif" => gif::dimensions(view),
+        "image/webp" => webp::dimensions(view),
+        "image/heic" | "image/heif" | "image/avif" => heif::dimensions(view),
+        _ => None,
+    };
+    dimensions.filter(|(width, height)| *width > 0 && *height > 0 && !budget.is_exhausted())
 }
 
 #[cfg(test)]

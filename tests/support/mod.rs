@@ -8,6 +8,8 @@ pub mod certificate;
 pub mod cluster_feeds;
 pub mod entry;
 pub mod event;
+pub mod image;
+pub mod log_buffer;
 pub mod redis_cluster;
 pub mod redis_server;
 pub mod scripted_aws;
