@@ -5,11 +5,14 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tracing::info;
 
-use super::outcome::{DropReason, IngestError};
+use super::{
+    inspection_pool::InspectionPool,
+    outcome::{DropReason, IngestError},
+};
 use crate::{
     bucket::{Bucket, ObjectSample},
     feed::{FeedEvent, Photo},
-    inspect::{Inspection, inspect_bytes},
+    inspect::Inspection,
 };
 
 /// The settings of an [`Inspector`].
@@ -43,6 +46,7 @@ pub enum RejectAction {
 pub struct Inspector {
     config: InspectorConfig,
     permits: Semaphore,
+    pool: InspectionPool,
 }
 
 impl Inspector {
@@ -50,7 +54,7 @@ impl Inspector {
     #[must_use]
     pub fn new(config: InspectorConfig) -> Self {
         let permits = Semaphore::new(config.concurrency);
-        Self { config, permits }
+        Self { config, permits, pool: InspectionPool::new() }
     }
 
     /// Reads the beginning of the uploaded object, and adds its properties to `event`. The inner error is the
@@ -66,7 +70,7 @@ impl Inspector {
             return Err(IngestError::Timeout { key: event.key, limit });
         };
         let Some(sample) = sample? else { return Ok(Err(DropReason::ObjectMissing)) };
-        let inspection = inspect_bytes(&sample.first_bytes);
+        let inspection = self.pool.inspect(&event.key, sample.first_bytes.clone()).await;
         if !inspection.detected_type.is_accepted(&self.config.content_types) {
             let detected_type = inspection.detected_type;
             info!(s3.key = %event.key, ?detected_type, "rejected an upload: its type is not accepted");

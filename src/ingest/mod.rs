@@ -2,6 +2,7 @@
 //!
 //! This is the only module that uses the queue, the bucket and the log together.
 
+mod inspection_pool;
 mod inspector;
 mod outcome;
 
