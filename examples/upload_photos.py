@@ -3,7 +3,7 @@
 
     python3 upload_photos.py http://127.0.0.1:3000 summer beach.jpg lake.png
 
-Needs nothing but Python's standard library. Set PHOTOSHARE_TOKEN if the server requires a token.
+Needs only Python's standard library. Set PHOTOSHARE_TOKEN if the server requires a token.
 docs/protocol.md#uploads is the reference.
 """
 
@@ -50,7 +50,7 @@ def put(grant, photo):
 
 
 def wait_until_announced(uploads, grant):
-    """A client that is connected anyway waits for the event `imageUploaded` instead."""
+    """Polls the upload's state. A client that is connected waits for the event `imageUploaded` instead."""
     name = grant["key"].rpartition(f"{grant['feed']}/")[2]
     deadline = time.monotonic() + ANNOUNCED_WITHIN_SECS
     while request_json("GET", f"{uploads}/{quote(name)}")["state"] != "announced":
@@ -77,7 +77,7 @@ def request_json(method, url, body=None):
 
 
 def pauses():
-    """Seconds between attempts, growing."""
+    """Seconds to wait after each attempt; they double."""
     return (0.5 * 2**attempt for attempt in range(ATTEMPTS))
 
 

@@ -73,7 +73,7 @@ async function list() {
   }
 }
 
-/** All pages. The first page's cursor is older than the list, so no event falls between the two. */
+/** Reads all pages. The first page's cursor is older than the list, so no event falls between the two. */
 async function readFeed() {
   const found = { keys: new Set(), cursor: undefined };
   let before;

@@ -97,7 +97,7 @@ async fn delete_with_retries(dead_letter_queue: &SqsQueue, receipt: ReceiptHandl
 async fn explain_messages(dead_letter_queue: &SqsQueue) -> anyhow::Result<()> {
     let mut receipts = Vec::new();
     let count = print_messages(dead_letter_queue, &mut receipts).await;
-    // Also after an error. A failed release needs no report: the message becomes visible by itself.
+    // Also after an error. A failed release is ignored: the message becomes visible after its timeout.
     dead_letter_queue.release(&receipts).await;
     println!("{} messages would be moved back", count?);
     Ok(())

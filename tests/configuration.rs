@@ -162,11 +162,12 @@ fn render_table() -> String {
             commands.push((command.get_name().to_owned(), argument.clone()));
         }
     }
-    let mut table =
-        String::from("| variable | of | values | default | what |\n| --- | --- | --- | --- | --- |\n");
+    let mut table = String::from(
+        "| variable | commands | values | default | description |\n| --- | --- | --- | --- | --- |\n",
+    );
     for (variable, commands) in settings {
         let names: Vec<_> = commands.iter().map(|(command, _)| command.as_str()).collect();
-        // The description of the first command: for later ones the setting may mean less.
+        // The help text of the first command is the most general: others may use less of the setting.
         let (_, argument) = &commands[0];
         let values = render_values(argument);
         let help = argument.get_help().map(ToString::to_string).unwrap_or_default().replace('|', "\\|");

@@ -23,7 +23,7 @@ use support::{
     tail_subscriber::TailSubscriber,
 };
 
-/// What holds the log.
+/// The storage of the log under test.
 enum Backend {
     Memory(OnceLock<Arc<MemoryLog>>),
     Redis(RedisServer),

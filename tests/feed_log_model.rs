@@ -28,7 +28,7 @@ enum Step {
     Change { key: usize, kind: EventKind },
     /// The consumer handles one of the messages. With `crash` it fails before it deletes the message.
     HandleMessage { index: usize, crash: bool },
-    /// A reader reads from one of the positions handed out so far.
+    /// A reader reads from one of the positions that the log returned before.
     Read { position: usize, limit: usize },
 }
 
@@ -184,7 +184,7 @@ impl History {
         }
     }
 
-    /// A reader of all entries knows what the bucket contains.
+    /// A reader of all entries can reconstruct the contents of the bucket.
     fn assert_entries_match_bucket(&self) {
         let mut latest = BTreeMap::new();
         for event in &self.model.entries {

@@ -44,7 +44,7 @@ async fn a_tail_delivers_the_appends_of_every_shard() {
 }
 
 #[tokio::test]
-async fn watchers_are_counted_for_feeds_of_every_shard() {
+async fn subscribers_are_counted_for_feeds_of_every_shard() {
     let cluster = RedisCluster::start().await;
     let (local, remote) = (cluster.open_log(RETENTION), cluster.open_log(RETENTION));
     let feeds = feeds_of_all_shards();
@@ -190,7 +190,7 @@ async fn append_replicated(cluster: &RedisCluster, feed: &FeedId, names: &[Strin
     wait_for("a replica to confirm the appends", appends).await;
 }
 
-/// Makes a replica take over from the master of a feed by `fail_over`, and in the end calls `restore`.
+/// Makes a replica take over from the master of a feed by `fail_over`, and finally calls `restore`.
 async fn check_failover(
     fail_over: impl AsyncFnOnce(&mut RedisServer, &RedisServer),
     restore: impl AsyncFnOnce(&mut RedisServer),

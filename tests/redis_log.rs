@@ -175,7 +175,7 @@ async fn a_connection_attempt_continues_after_its_first_caller_is_dropped() {
     assert!(wait_for("the first bytes of the connection", first_bytes).await > 0);
 }
 
-/// Why `log` is not ready.
+/// Pings `log`, which must fail, and returns the source of the error.
 async fn ping_error(log: &RedisLog) -> String {
     let error = log.ping().await.expect_err("a log that is not ready");
     std::error::Error::source(&error).unwrap().to_string()
@@ -186,7 +186,7 @@ async fn a_redis_that_responds_but_accepts_no_writes_is_not_ready() {
     let server = RedisServer::start().await;
     let log = server.open_log(RETENTION);
     log.ping().await.unwrap();
-    for (setting, bad, good, expected) in [
+    for (setting, rejecting, accepting, expected) in [
         ("maxmemory", "1", "0", "OOM"),
         ("min-replicas-to-write", "1", "0", "NOREPLICAS"),
         ("replicaof", "127.0.0.1 1", "no one", "READONLY"),
@@ -197,10 +197,10 @@ async fn a_redis_that_responds_but_accepts_no_writes_is_not_ready() {
             words.extend(value.split(' '));
             server.command::<()>(&words).await.unwrap();
         };
-        set(bad).await;
+        set(rejecting).await;
         let error = ping_error(&log).await;
         assert!(error.to_uppercase().contains(expected), "{setting}: {error}");
-        set(good).await;
+        set(accepting).await;
         log.ping().await.unwrap();
     }
     let error = ping_error(&open_log_with_replicas(&server.url(), 1)).await;
@@ -270,7 +270,7 @@ async fn a_feed_that_fails_does_not_keep_others_from_being_renewed_and_reported(
 }
 
 #[tokio::test]
-async fn watchers_of_other_processes_are_counted() {
+async fn subscribers_of_other_processes_are_counted() {
     let server = RedisServer::start().await;
     let (local, remote) = (server.open_log(RETENTION), server.open_log(RETENTION));
     let (summer, winter) = (feed("summer"), feed("winter"));

@@ -39,7 +39,7 @@ const COMPOSITION_MODULES: &[&str] = &["app", "cli", "config", "telemetry", "lib
 
 /// External crates, each with the modules that may use it.
 const ALLOWED_CRATE_USERS: &[(&str, &[&str])] = &[
-    // `doctor` and `redrive` make calls that no server makes. Each is read in one place with its use.
+    // `doctor` and `redrive` make calls that no server makes, so they use the SDKs themselves.
     ("aws_sdk_sqs", &["queue", "redrive"]),
     ("aws_sdk_s3", &["bucket", "doctor"]),
     ("aws_sigv4", &["bucket"]),
@@ -110,7 +110,7 @@ fn no_file_uses_a_file_that_uses_it() {
 }
 
 #[test]
-fn a_cycle_is_reported_with_the_names_that_tie_it() {
+fn a_cycle_is_reported_with_the_names_that_cause_it() {
     let uses = |parent: &str| {
         let child = "use super::{Shared, other::Other as Renamed}; use crate::feed::Feed as _;";
         SourceTree::parse([

@@ -271,14 +271,14 @@ mod tests {
     #[tokio::test]
     async fn only_tokens_signed_with_the_secret_and_hs256_are_accepted() {
         let claims = json!({"exp": Timestamp::now().as_second() + 60});
-        let good = sign_claims(&Header::default(), &claims);
-        let (message, signature) = good.rsplit_once('.').unwrap();
+        let valid = sign_claims(&Header::default(), &claims);
+        let (message, signature) = valid.rsplit_once('.').unwrap();
         let body = message.split_once('.').unwrap().1;
         let critical = Header { crit: Some(vec!["b64".into()]), ..Header::default() };
         let none = "eyJhbGciOiJub25lIn0"; // {"alg":"none"}
         let other = EncodingKey::from_secret(b"another secret of thirty-two bytes");
         let authenticator = authenticator(None, None);
-        assert!(authenticator.authenticate(Some(&good)).await.is_ok());
+        assert!(authenticator.authenticate(Some(&valid)).await.is_ok());
         for (description, token) in [
             ("none, unsigned", format!("{none}.{body}.")),
             ("none, signed", format!("{none}.{body}.{signature}")),

@@ -71,7 +71,7 @@ struct Cache {
 
 #[derive(Debug, thiserror::Error)]
 enum FetchError {
-    #[error("no response")]
+    #[error("the request failed")]
     Request(#[from] reqwest::Error),
     #[error("unexpected status {0}; redirects are not followed")]
     Status(StatusCode),

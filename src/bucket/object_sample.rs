@@ -10,7 +10,7 @@ use percent_encoding::percent_encode;
 use super::{Bucket, BucketError, grant::decode_user_metadata, sign::PATH, strip_quotes};
 use crate::feed::ObjectKey;
 
-/// Enough for the dimensions and the orientation, which precede the pixels.
+/// Size of a sample. Enough for the dimensions and the orientation, which precede the pixels.
 const SAMPLE_BYTES: usize = 64 * 1024;
 /// S3's limit on the length of a key.
 const MAX_KEY_BYTES: usize = 1024;

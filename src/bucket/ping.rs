@@ -1,6 +1,5 @@
-//! The keys of the doctor's round trip, and the server's part in it. `photoshare doctor` stores a ping; a
-//! running server that receives its event stores a pong as the acknowledgement. The doctor then need not receive
-//! from that server's queue.
+//! The objects of the doctor's round trip. `photoshare doctor` stores a ping. A running server that receives
+//! its event stores a pong as the acknowledgement, so that the doctor need not receive from the queue.
 
 use aws_sdk_s3::{operation::head_object::HeadObjectError, primitives::ByteStream};
 

@@ -30,7 +30,7 @@ use tokio::time::timeout;
 pub const MAX_TTL: Duration = Duration::from_hours(7 * 24);
 /// Credentials that expire sooner than this are replaced.
 const REFRESH_BEFORE: Duration = Duration::from_mins(5);
-/// A credentials provider may have no timeout of its own.
+/// Timeout of loading credentials. Some providers have none of their own.
 const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(10);
 
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -60,7 +60,7 @@ struct SigningKey {
     key: Vec<u8>,
 }
 
-/// No request can be signed.
+/// Requests can't be signed.
 #[derive(Debug, thiserror::Error)]
 pub enum SignerError {
     /// The provider chain returned no credentials.

@@ -38,8 +38,8 @@ pub(super) struct CommonArgs {
         value_parser = parsed(parse_content_types)
     )]
     upload_content_types: Setting<Vec<String>>,
-    /// What happens to an upload whose detected type is not in UPLOAD_CONTENT_TYPES, and which is therefore
-    /// not announced; "off" announces uploads without inspection
+    /// Action on an upload whose detected type is not in UPLOAD_CONTENT_TYPES, which is never announced;
+    /// "off" announces all uploads without inspection
     #[arg(
         long,
         env = "INSPECT",

@@ -62,7 +62,7 @@ pub struct DevArgs {
 pub struct DevConfig {
     /// Settings shared with the other commands.
     pub common: CommonConfig,
-    /// The web side.
+    /// Configuration of the web server.
     pub web: WebConfig,
     /// Folder that stores the photos.
     pub data_dir: PathBuf,

@@ -11,7 +11,7 @@ use super::{
 /// Arguments of `photoshare redrive`.
 #[derive(Debug, Args)]
 pub struct RedriveArgs {
-    /// Move no message; print for each why it could not be processed
+    /// Print why each message could not be processed, without moving any
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]

@@ -6,7 +6,7 @@ use super::{
     validate::{Validator, is_set},
 };
 
-/// Processes that share feeds need a log that they share.
+/// Requires Redis for `serve` if several processes share the feeds: each in-memory log is separate.
 pub(super) fn check_serve(common: &CommonArgs, no_poller: bool, validator: &mut Validator) {
     let mut require_redis =
         |requirement| validator.require("REDIS_URL", common.redis.redis_url.as_ref(), requirement);
@@ -18,13 +18,13 @@ pub(super) fn check_serve(common: &CommonArgs, no_poller: bool, validator: &mut 
     }
 }
 
-/// The poller appends to the log that the web processes read.
+/// Requires Redis for `poll`: the poller appends to the log that the web processes read.
 pub(super) fn check_poll(common: &CommonArgs, validator: &mut Validator) {
     let requirement = "must be set for poll: Redis connects the poller and the web processes";
     validator.require("REDIS_URL", common.redis.redis_url.as_ref(), requirement);
 }
 
-/// Authentication needs a key.
+/// Requires a source of keys that verify tokens.
 pub(super) fn check_key_sources(auth: &AuthArgs, validator: &mut Validator) {
     if !is_set(auth.token_keys.auth_jwt_secret.as_ref()) && !is_set(auth.auth_jwks_url.as_ref()) {
         validator.add_error(

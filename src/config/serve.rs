@@ -65,7 +65,7 @@ pub struct ServeArgs {
 pub struct ServeConfig {
     /// Settings shared with the other commands.
     pub common: CommonConfig,
-    /// The web side.
+    /// Configuration of the web server.
     pub web: WebConfig,
     /// Bucket and queue.
     pub aws: AwsConfig,

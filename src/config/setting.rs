@@ -15,7 +15,7 @@ use super::error::ConfigError;
 pub(super) enum Setting<T> {
     Valid(T),
     Invalid(ConfigError),
-    /// An optional variable that is empty: it can be emptied more easily than removed.
+    /// An optional environment variable that is empty, which counts as not set.
     Unset,
 }
 
@@ -77,7 +77,7 @@ where
     parsed(|text| Ok::<T, Infallible>(T::from(text)))
 }
 
-/// Parses with `parse`, whose error is what the value must be.
+/// Parses with `parse`, whose error text is the requirement: `must be …`.
 pub(super) fn parsed<T, E>(
     parse: impl Fn(&str) -> Result<T, E> + Clone + Send + Sync + 'static,
 ) -> impl TypedValueParser<Value = Setting<T>>

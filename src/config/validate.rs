@@ -1,4 +1,4 @@
-//! Takes the values out of the settings and collects the errors.
+//! Extracts the values of all settings and collects their errors.
 
 use super::{
     error::{ConfigError, ConfigErrors},

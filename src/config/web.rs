@@ -1,4 +1,4 @@
-//! The web side: HTTP and Socket.IO.
+//! Settings of the web server: HTTP and Socket.IO.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -25,7 +25,7 @@ use crate::{
 /// S3's limit on the size of one PUT.
 const MAX_PUT_BYTES: u64 = 5 * 1024 * 1024 * 1024;
 
-/// Settings of the web side with the same default in `dev` and `serve`.
+/// Settings of the web server with the same default in `dev` and `serve`.
 #[derive(Debug, Args)]
 pub(super) struct WebArgs {
     #[command(flatten)]
@@ -54,7 +54,7 @@ pub(super) struct WebArgs {
     #[arg(long, env = "SLOW_CLIENT_SECS", default_value = "30")]
     #[arg(value_name = "SECONDS", value_parser = seconds(1..=3600))]
     slow_client_secs: Setting<Duration>,
-    /// Whether all clients receive an event for each connection and disconnection, as from the old server
+    /// Whether all clients receive an event for each connection and disconnection, for apps that expect it
     #[arg(long, env = "ANNOUNCE_CONNECTIONS", default_value = "false")]
     #[arg(value_name = "BOOLEAN", value_parser = boolean())]
     announce_connections: Setting<bool>,
@@ -74,7 +74,7 @@ pub(super) struct PerCommandValues {
     pub(super) rate_limits: bool,
 }
 
-/// Settings of the web side: HTTP and Socket.IO.
+/// Configuration of the web server: HTTP and Socket.IO.
 #[derive(Debug)]
 pub struct WebConfig {
     /// Address to listen on.
@@ -93,7 +93,7 @@ pub struct WebConfig {
     pub limits: LimitSettings,
     /// Bearer token that grants access to the metrics.
     pub metrics_token: Option<SecretString>,
-    /// Whether old clients receive an event for each connection and disconnection.
+    /// Whether all clients receive an event for each connection and disconnection.
     pub announce_connections: bool,
 }
 

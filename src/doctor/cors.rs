@@ -116,14 +116,14 @@ mod tests {
     #[test]
     fn one_rule_must_allow_all_headers_and_the_first_must_expose_the_etag() {
         let methods = ["PUT", "POST", "GET"];
-        let good = || rule(&methods, &["content-type", "if-none-match", "x-amz-*"], &["etag"]);
+        let valid = || rule(&methods, &["content-type", "if-none-match", "x-amz-*"], &["etag"]);
         for (rules, expected) in [
-            (vec![good()], None),
+            (vec![valid()], None),
             (vec![], Some("no rule")),
-            (vec![rule(&methods, &["Content-Type"], &["ETag"]), good()], None),
-            (vec![rule(&["GET"], &[], &[]), good()], None),
-            (vec![rule(&methods, &["content-type"], &[]), good()], Some("ETag")),
-            (vec![rule(&methods, &["*"], &[]), good()], Some("ETag")),
+            (vec![rule(&methods, &["Content-Type"], &["ETag"]), valid()], None),
+            (vec![rule(&["GET"], &[], &[]), valid()], None),
+            (vec![rule(&methods, &["content-type"], &[]), valid()], Some("ETag")),
+            (vec![rule(&methods, &["*"], &[]), valid()], Some("ETag")),
             (vec![rule(&methods, &["content-type"], &["ETag"])], Some("if-none-match")),
             (
                 vec![

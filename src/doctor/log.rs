@@ -30,8 +30,8 @@ pub(super) async fn check_redis(settings: Option<&RedisSettings>) -> Vec<Finding
 fn find_fix(error: &RedisProbeError) -> &'static str {
     match error {
         RedisProbeError::Certificate(_) => {
-            "REDIS_TLS_INSECURE=true accepts it, as Heroku's self-signed certificates require; elsewhere install a \
-             certificate that a trusted authority has signed"
+            "REDIS_TLS_INSECURE=true accepts it, as Heroku's self-signed certificates require; on other platforms \
+             install a certificate that a trusted authority has signed"
         }
         RedisProbeError::Connect(_) => {
             "start Redis, or correct REDIS_URL; on Heroku: heroku config:get REDIS_URL"
@@ -69,10 +69,10 @@ fn check_eviction(health: &RedisHealth) -> Finding {
     }
 }
 
-fn check_replicas(health: &RedisHealth, wanted: usize) -> Finding {
+fn check_replicas(health: &RedisHealth, required: usize) -> Finding {
     const CHECK: &str = "redis-replicas";
-    let found = format!("{} replicas are connected, REDIS_WAIT_REPLICAS is {wanted}", health.replica_count);
-    if health.replica_count >= wanted {
+    let found = format!("{} replicas are connected, REDIS_WAIT_REPLICAS is {required}", health.replica_count);
+    if health.replica_count >= required {
         return Finding::ok(CHECK, found);
     }
     let fix = format!("start more replicas, or set REDIS_WAIT_REPLICAS={}", health.replica_count);
@@ -117,8 +117,8 @@ mod tests {
 
     #[test]
     fn fewer_replicas_than_redis_wait_replicas_fail() {
-        for (wanted, level) in [(0, Level::Ok), (1, Level::Ok), (2, Level::Failure)] {
-            assert_eq!(check_replicas(&health(7, None), wanted).level, level, "{wanted}");
+        for (required, level) in [(0, Level::Ok), (1, Level::Ok), (2, Level::Failure)] {
+            assert_eq!(check_replicas(&health(7, None), required).level, level, "{required}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `photoshare doctor`: checks every part of a live deployment, and reports how to fix what fails.
+//! `photoshare doctor`: checks every component of a live deployment, and reports a fix for each failure.
 //!
 //! The doctor stores one object and one key in Redis, and deletes both; it changes nothing else. It can run
 //! beside a server: a running server acknowledges the doctor's object when the event arrives, so that the

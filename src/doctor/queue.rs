@@ -12,7 +12,7 @@ use crate::queue::{QueueAttributes, QueueError, SqsQueue};
 const MAX_EVENT_BYTES: u64 = 65_536;
 /// A server that shuts down finishes or releases its messages within this time.
 const HANDLER_LIMIT_SECS: u64 = 30;
-/// A message is received a third time after two receivers died.
+/// Allows a third receive of a message after two receiving processes were killed.
 const MIN_RECEIVE_COUNT: u64 = 3;
 
 /// The check that a successful round trip resolves.

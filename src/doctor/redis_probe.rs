@@ -1,4 +1,4 @@
-//! Reads what a Redis reports about itself, and tries the operations that the log needs.
+//! Probes a Redis server: reads its INFO and runs the operations that the log needs.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use redis::{RedisError, aio::MultiplexedConnection, streams::StreamReadReply};
 use crate::log::{RedisSettings, Script};
 
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
-/// The shard that the probe writes to. Any would do.
+/// The shard that the probe writes to, chosen arbitrarily.
 const SHARD: u16 = 0;
 
 /// Writes to a stream as the log does. The key expires if the probe cannot delete it.
@@ -15,7 +15,7 @@ const WRITE_SCRIPT: &str = "redis.call('XADD', KEYS[1], '1-0', 'probe', '1')
 redis.call('EXPIRE', KEYS[1], 60)
 return redis.call('XLEN', KEYS[1])";
 
-/// What a Redis on which the log works reported about itself.
+/// Properties of a Redis server that supports the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedisHealth {
     /// Its name and version, as in `Valkey 8.0.1`.
@@ -42,9 +42,9 @@ pub enum RedisProbeError {
     /// Redis rejected an operation that the log needs.
     #[error("Redis rejected an operation that the log needs: {operation}")]
     Operation {
-        /// The operation.
+        /// Description of the operation.
         operation: &'static str,
-        /// Why.
+        /// Error of the operation.
         #[source]
         source: RedisError,
     },

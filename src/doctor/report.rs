@@ -55,7 +55,7 @@ impl Finding {
         Self { check, level: Level::Failure, found: found.into(), fix: Some(fix.into()) }
     }
 
-    /// Turns the finding into a passed check, after another check has shown that all is well.
+    /// Turns the finding into a passed check, after another check has disproved the problem.
     pub(super) fn resolve(&mut self) {
         (self.level, self.fix) = (Level::Ok, None);
     }
@@ -83,7 +83,7 @@ impl Report {
         if fixes.any(remediation::is_deployment) {
             text.push_str(
                 "If a deployment reports no changes, the resource was changed outside CloudFormation: \
-                 restore it as the section \"drift\" of infra/README.md describes.\n",
+                 revert that with the change set that the section \"Change\" of infra/README.md describes.\n",
             );
         }
         text

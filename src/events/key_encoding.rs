@@ -24,7 +24,7 @@ pub fn decode_key(encoded: &str) -> Result<String, KeyEncodingError> {
     percent_decode_str(&with_spaces).decode_utf8().map(Cow::into_owned).map_err(|_| KeyEncodingError)
 }
 
-/// Encodes a key like S3 does.
+/// Encodes a key as S3 does.
 #[must_use]
 pub fn encode_key(key: &str) -> String {
     utf8_percent_encode(key, ENCODED).to_string().replace(' ', "+")

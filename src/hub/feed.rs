@@ -24,7 +24,7 @@ pub(super) struct FeedState {
     pub(super) generation: u64,
     /// Contiguous; the last entry is the one at `end`.
     window: VecDeque<Arc<Entry>>,
-    /// How far the hub has followed the log. `None` until the first subscriber brings a position.
+    /// Position up to which the hub has followed the log. `None` until the first subscriber sets it.
     end: Option<Cursor>,
     /// Entries may be missing from the window: the log has to be read from `end`.
     needs_read: bool,
@@ -37,7 +37,7 @@ pub(super) struct FeedState {
     pending: HashSet<u64>,
 }
 
-/// What a delivery to the subscribers of a feed left to do.
+/// The work that remains after a visit to the subscribers of a feed.
 #[derive(Default)]
 pub(super) struct FlushResult {
     /// Position after which the log has to be read for the feed.
@@ -56,9 +56,10 @@ pub(super) struct SubscriberRead {
     pub(super) after: Cursor,
 }
 
-/// Entries at hand that a round did not deliver, by what they wait for.
+/// Why a round left entries in memory undelivered. The greatest value is the most urgent.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Backlog {
+    /// No entry is left.
     #[default]
     Empty,
     /// A subscriber's buffer is full.
@@ -93,7 +94,7 @@ impl FeedState {
                 self.end = Some(position);
                 self.needs_read = true;
             }
-            // Either the hub or the subscriber has an outdated epoch; only the log knows which one.
+            // Either the hub or the subscriber has an outdated epoch; a read of the log determines which.
             Some(end) if end.epoch != position.epoch => self.needs_read = true,
             Some(_) => {}
         }
@@ -317,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_visit_delivers_a_bounded_number_of_entries_and_later_visits_the_rest() {
+    fn a_visit_delivers_a_bounded_number_of_entries_and_later_visits_deliver_the_others() {
         let (feed, start) = (feed("summer"), Cursor::start(Epoch::random()));
         let mut state = FeedState::new(1);
         let subscribers = subscribe_all(&mut state, 3, start);
@@ -340,18 +341,18 @@ mod tests {
     }
 
     #[test]
-    fn subscribers_that_the_budget_did_not_reach_receive_the_entry_in_the_next_part_of_the_round() {
+    fn subscribers_that_the_budget_did_not_reach_receive_the_entry_after_the_round_yields() {
         let (feed, start) = (feed("summer"), Cursor::start(Epoch::random()));
         let mut state = FeedState::new(1);
         let subscribers = subscribe_all(&mut state, 10, start);
         state.on_entry(EntrySequence::after(&feed, start).next_upload());
-        let mut parts = 0;
+        let mut visits = 0;
         let mut from = Some(0);
         while let Some(next) = from {
-            parts += 1;
+            visits += 1;
             from = state.flush_subscribers(&feed, STALL_TIMEOUT, next, &mut 4).next_subscriber;
         }
-        assert_eq!(parts, 3);
+        assert_eq!(visits, 3);
         assert!(subscribers.iter().all(|subscriber| subscriber.accepted() == [1]));
     }
 }

@@ -29,12 +29,12 @@
 //! # Invariants
 //!
 //! - **A position only moves past accepted entries**, and each accepted entry names the one before it
-//!   ([`Entry::follows`](crate::log::Entry::follows)). Where the log can't prove the way from a position to
-//!   its end, the subscriber is notified of the loss and continues at the end; nothing is skipped silently.
+//!   ([`Entry::follows`](crate::log::Entry::follows)). If the log can't prove that it holds every entry after
+//!   a position, the subscriber is notified of the loss and continues at the end; none is skipped silently.
 //! - **The watch comes before the log read.** A subscriber calls [`Hub::watch`], reads the log, sends its
 //!   join response and subscribes from the position of that response. The tail covers only shards with a
-//!   watched feed: an entry appended between a read and a later watch could be in neither. The other way
-//!   round it is in the read, in the tail or in both, and the position removes the duplicate.
+//!   watched feed: an entry appended between a read and a later watch could be in neither. With the
+//!   watch first, it is in the read, in the tail or in both, and the position removes the duplicate.
 //! - **A stale read changes nothing.** A feed has at most one read of its own in flight and one for each
 //!   subscriber. Each result carries the generation of the feed state and the id of the read, and is dropped
 //!   if either has changed.
@@ -115,7 +115,7 @@ pub struct Subscription {
     guard: WatchGuard,
 }
 
-/// What a read of the log is for.
+/// The receiver of a log read's result.
 enum ReadPurpose {
     Feed,
     Subscriber { id: u64, read_id: u64 },
@@ -251,9 +251,9 @@ impl Hub {
         for feed in dirty {
             let mut next_subscriber = Some(0);
             while let Some(from) = next_subscriber {
-                let left;
-                (left, next_subscriber) = self.flush_feed(&feed, from, &mut budget, reads);
-                backlog = backlog.max(left);
+                let feed_backlog;
+                (feed_backlog, next_subscriber) = self.flush_feed(&feed, from, &mut budget, reads);
+                backlog = backlog.max(feed_backlog);
                 if budget == 0 {
                     yield_now().await;
                     budget = YIELD_BUDGET;
@@ -263,8 +263,8 @@ impl Hub {
         backlog
     }
 
-    /// Visits the subscribers of `feed` from the id `from` on, until the budget is used up. Returns what is
-    /// left and the subscriber to continue with.
+    /// Visits the subscribers of `feed` from the id `from` on, until the budget is used up. Returns the
+    /// backlog and the subscriber to continue with.
     fn flush_feed(
         &self,
         feed: &FeedId,
@@ -325,7 +325,7 @@ impl Hub {
         }
     }
 
-    /// Has the next round visit `feed`.
+    /// Marks `feed` for a visit by the next round.
     fn mark_dirty(&self, feed: &FeedId) {
         self.lock_dirty().insert(feed.clone());
         self.wake.notify_one();

@@ -1,4 +1,4 @@
-//! The shards of the log that hold feeds with local watchers: what the log's tail has to follow.
+//! The shards that contain watched feeds. The log's tail follows them.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -27,7 +27,7 @@ impl WatchedShards {
         self.watched.subscribe()
     }
 
-    /// Adds a feed that was not watched so far.
+    /// Adds a feed that was not watched before.
     pub(super) fn add(&self, feed: &FeedId) {
         let mut feed_counts = self.lock_feed_counts();
         let count = &mut feed_counts[usize::from(shard_of(feed))];

@@ -1,4 +1,4 @@
-//! When the hub delivers: immediately after a pause, otherwise at most once a tick. A single event leaves
+//! Schedules delivery rounds: immediately after a pause, otherwise at most once a tick. A single event leaves
 //! without delay, a burst of events leaves in few writes.
 
 use std::time::Duration;

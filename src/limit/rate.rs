@@ -55,7 +55,7 @@ pub enum RateLimitKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many {counted}: the limit is {rate}; retry after {} s", .retry_after.as_secs())]
 pub struct RateLimitExceeded {
-    /// What is limited.
+    /// What is counted, for example `requests from this caller`.
     pub counted: &'static str,
     /// The limit.
     pub rate: Rate,

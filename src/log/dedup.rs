@@ -1,4 +1,4 @@
-//! Detection of duplicate and late events, by what is recorded of the latest event of each object key.
+//! Detects duplicate and late events by a record of the latest event of each object key.
 
 use std::cmp::Ordering;
 
@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use crate::feed::{FeedEvent, Sequencer};
 
-/// What a log records of the latest event of an object key. A removal is recorded like an upload: as a
-/// tombstone, which keeps a late, older upload from bringing the photo back.
+/// The record of the latest event of an object key. A removal is recorded, too, as a tombstone: it makes an
+/// older upload that arrives late stale.
 #[derive(Debug, Clone)]
 pub(super) struct SeenEvent {
     sequencer: Option<Sequencer>,
@@ -28,7 +28,7 @@ impl SeenEvent {
     }
 
     /// Compares `event` with this one, of the same object key: by sequencer if both have one, else by time.
-    /// Where nothing can be compared, the event counts as newer: showing an event twice is better than losing
+    /// If neither can be compared, the event counts as newer: delivering an event twice is better than losing
     /// it. `append.lua` implements the same rules.
     pub(super) fn compare(&self, event: &FeedEvent) -> Freshness {
         let order = match (&self.sequencer, &event.sequencer) {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::feed::{Cursor, Epoch, EventKind, FeedEvent, FeedId, ObjectKey, Tag};
 
-/// Appends by which a tail may lag behind before it has to resync.
+/// Number of entries by which a tail may lag behind before it must resync.
 const TAIL_CAPACITY: usize = 4096;
 
 /// A [`FeedLog`] that is lost with the process: after a restart every feed has a new epoch.

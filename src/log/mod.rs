@@ -13,9 +13,9 @@
 //! | presence | [`Presence`] | the number of subscribers of a feed, by process                           |
 //!
 //! Offsets are contiguous and each entry holds the tag of the one before. So a reader at a position gets
-//! either every entry after it or [`ReadResult::Lost`], never a part: if the feed was created again, the epoch
-//! differs; if Redis lost its last writes and used their offsets again, the tag differs; if the feed was
-//! trimmed, the next entry is missing.
+//! either every entry after it or [`ReadResult::Lost`], never only some of them. If the feed was created
+//! again, the epoch differs. If Redis lost its last writes and used their offsets again, the tag differs. If
+//! the feed was trimmed, the next entry is missing.
 //!
 //! [`Epoch`]: crate::feed::Epoch
 
@@ -88,7 +88,7 @@ pub enum AppendOutcome {
 /// The evidence that an event still describes the bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
-    /// None but the event itself.
+    /// Only the event itself.
     Event,
     /// The bucket was read and agrees with the event.
     Bucket,
@@ -154,8 +154,8 @@ pub trait FeedLog: fmt::Debug + Send + Sync + 'static {
     /// Appends `event` to its feed, unless the feed has it or a newer one of the same object key. Atomic.
     ///
     /// # Errors
-    /// When the log is unavailable. The event may have been appended all the same, if only the response was
-    /// lost. Appending it again is safe: then it is a duplicate.
+    /// When the log is unavailable. If only the response was lost, the event has been appended. Appending it
+    /// again is safe: it is then a duplicate.
     async fn append(&self, event: FeedEvent, proof: Proof, now: Timestamp)
     -> Result<AppendOutcome, LogError>;
 
@@ -172,7 +172,7 @@ pub trait FeedLog: fmt::Debug + Send + Sync + 'static {
     /// When the log is unavailable.
     async fn read_end(&self, feed: &FeedId) -> Result<Cursor, LogError>;
 
-    /// Keeps those of `feeds` that exist from expiring. To be called for all watched feeds, several times
+    /// Renews the TTL of each of `feeds` that exists. To be called for all watched feeds, several times
     /// within [`Retention::unused_ttl`].
     ///
     /// # Errors

@@ -27,7 +27,7 @@ pub trait Presence: Send + Sync + 'static {
     async fn count_remote(&self, feed: &FeedId) -> Result<usize, LogError>;
 }
 
-/// A log in memory has no other processes.
+/// An in-memory log belongs to one process, so there are no remote subscribers.
 #[async_trait]
 impl Presence for MemoryLog {
     async fn set_presence(&self, _counts: Vec<(FeedId, usize)>) -> Result<(), LogError> {

@@ -72,7 +72,7 @@ macro_rules! problem_kinds {
                 match self { $(Self::$kind => $status,)* }
             }
 
-            /// Stable name: the last part of the problem type's URN.
+            /// Stable name: the last segment of the problem type's URN.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self { $(Self::$kind => $name,)* }
@@ -89,33 +89,33 @@ macro_rules! problem_kinds {
 
 problem_kinds! {
     /// A feed id is invalid.
-    InvalidFeed = 400 "invalid-feed" "This is not a feed id",
+    InvalidFeed = 400 "invalid-feed" "The feed id is not valid",
     /// A photo name is invalid.
-    InvalidKey = 400 "invalid-key" "This is not the name of a photo",
+    InvalidKey = 400 "invalid-key" "The photo name is not valid",
     /// The request body is invalid.
     InvalidBody = 400 "invalid-body" "The body is not valid",
     /// A parameter is invalid.
     InvalidParameter = 400 "invalid-parameter" "A parameter is not valid",
     /// The Socket.IO event is unknown.
-    UnknownEvent = 400 "unknown-event" "The server knows no such event",
+    UnknownEvent = 400 "unknown-event" "The event is unknown",
     /// The request needs a token.
-    TokenMissing = 401 "token-missing" "A token is needed",
+    TokenMissing = 401 "token-missing" "A token is required",
     /// The token's signature or claims are not accepted.
     TokenInvalid = 401 "token-invalid" "The token is not valid",
     /// The token has expired.
     TokenExpired = 401 "token-expired" "The token has expired",
     /// The token lacks a right, or the page's origin is not allowed.
-    Forbidden = 403 "forbidden" "This is not allowed",
+    Forbidden = 403 "forbidden" "The request is not allowed",
     /// The resource does not exist.
-    NotFound = 404 "not-found" "Nothing is here",
+    NotFound = 404 "not-found" "The resource does not exist",
     /// The path does not support the method.
-    MethodNotAllowed = 405 "method-not-allowed" "This method is not for this path",
+    MethodNotAllowed = 405 "method-not-allowed" "The path does not support this method",
     /// The upload is already stored.
     AlreadyStored = 409 "already-stored" "The photo is already stored",
     /// A size exceeds its limit.
-    TooLarge = 413 "too-large" "This is larger than the limit",
+    TooLarge = 413 "too-large" "The size exceeds the limit",
     /// The media type is not accepted.
-    UnsupportedContentType = 415 "unsupported-content-type" "This media type is not taken",
+    UnsupportedContentType = 415 "unsupported-content-type" "The media type is not accepted",
     /// A rate limit is exceeded.
     TooManyRequests = 429 "too-many-requests" "Too many requests",
     /// The connection has joined as many feeds as it may.
@@ -151,7 +151,7 @@ impl Problem {
     #[must_use]
     pub fn unavailable(component: &str) -> Self {
         let mut problem =
-            Self::new(ProblemKind::Unavailable, format!("{component} does not answer; try again"));
+            Self::new(ProblemKind::Unavailable, format!("{component} is unavailable; try again"));
         problem.retry_after = Some(Duration::from_secs(5));
         problem
     }
@@ -160,7 +160,7 @@ impl Problem {
     /// conversion logs nothing, since its result may be dropped or converted again.
     pub fn log_cause(&self) {
         if let Some(Cause { component, error }) = &self.cause {
-            warn!(error = &**error as &dyn Error, "{component} unavailable");
+            warn!(error = &**error as &dyn Error, "the {component} is unavailable");
         }
     }
 

@@ -1,4 +1,4 @@
-//! The attributes of a queue and the way to its dead-letter queue, for operators.
+//! The attributes of a queue and access to its dead-letter queue, for the operator commands.
 
 use std::collections::HashMap;
 

@@ -14,8 +14,8 @@ use tracing::{Instrument, info_span, warn};
 
 use super::{Consumer, Disposition, MAX_BATCH_SIZE, Message, ReceiptHandle, backoff::Backoff};
 
-/// Attempts to delete a message. After the last one it is left: it is redelivered, and the feed log
-/// recognizes its records as duplicates.
+/// Attempts to delete a message. After the last attempt it stays in the queue: it is redelivered, and the
+/// feed log recognizes its records as duplicates.
 const MAX_DELETE_ATTEMPTS: u32 = 4;
 /// How long a finished message waits for others, so that one call deletes them together.
 const DELETE_GATHER_TIME: Duration = Duration::from_millis(100);

@@ -235,7 +235,7 @@ impl Consumer {
             () = stop.cancelled() => {}
         }
         // Dropping the receive at once could leave messages that the queue has already sent invisible
-        // until their visibility times out, with no consumer that knows of them.
+        // until their visibility times out, although no consumer handles them.
         if let Ok(Ok(late)) = tokio::time::timeout(self.queue.receive_grace(), receive).await {
             self.release_messages(&late).await;
         }

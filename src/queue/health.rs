@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// How a consumer and its queue are doing.
+/// Health of a consumer and its queue.
 #[derive(Debug)]
 pub struct ConsumerHealth {
     last_response: Mutex<Instant>,

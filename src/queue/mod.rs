@@ -1,4 +1,4 @@
-//! Message queues and the [`Consumer`] of one. Nothing here reads the body of a message.
+//! Message queues, and the [`Consumer`] that receives from a queue. No code here reads the body of a message.
 
 mod attributes;
 mod backoff;
@@ -41,13 +41,13 @@ pub struct ReceiptHandle(pub String);
 
 /// What happens to a message after it was handled.
 ///
-/// The order is that of precedence: the greatest disposition of its records is that of a message.
+/// Ordered by precedence: the disposition of a message is the greatest among its records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Disposition {
     /// The message was handled: it is deleted.
     Delete,
-    /// The message can never be handled: it is left. The queue redelivers it when its visibility times
-    /// out, and in the end moves it to the dead-letter queue.
+    /// The message can never be handled: it stays in the queue, which redelivers it when its visibility times
+    /// out, and finally moves it to the dead-letter queue.
     Redeliver,
     /// The message could not be handled now, since a service was unavailable: it is redelivered after a
     /// delay that doubles each time.
@@ -112,7 +112,7 @@ pub trait Queue: fmt::Debug + Send + Sync + 'static {
     /// The visibility timeout of received messages.
     fn visibility_timeout(&self) -> Duration;
 
-    /// How long to wait for a receive that is no longer needed, since its response may be under way.
+    /// How long to wait for a receive that is no longer needed, since its response may be in transit.
     fn receive_grace(&self) -> Duration;
 }
 

@@ -19,13 +19,13 @@ use super::{Message, Queue, QueueError, ReceiptHandle};
 const MAX_MESSAGES: i32 = 10;
 /// The longest long poll that SQS offers.
 const LONG_POLL_TIMEOUT: Duration = Duration::from_secs(20);
-/// The long poll and some time for the response. Without it the SDK waits indefinitely, and a connection
-/// that is open but dead stops the consumer.
+/// Timeout of a receive: the long poll and some time for the response. Without it the SDK would wait
+/// indefinitely on a broken connection, and the consumer would stop.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(26);
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Covers a response that is under way. Waiting for the rest of the long poll would delay every shutdown.
-/// What SQS sends later to the closed connection is redelivered after the visibility timeout, which is
-/// short.
+/// Time for a response in transit to arrive during shutdown. Waiting for the end of the long poll would
+/// delay every shutdown. Messages that SQS sends to the closed connection are redelivered after the
+/// visibility timeout, which is short.
 const RECEIVE_GRACE: Duration = Duration::from_secs(1);
 
 /// A [`Queue`] on Amazon SQS.

@@ -102,7 +102,7 @@ impl RunningConsumer {
     }
 }
 
-/// An SQS whose receives respond as given, or return nothing; all other calls succeed.
+/// An SQS that responds to receives with `receives`, or with an empty long poll; all other calls succeed.
 fn sqs_receiving(
     receives: impl Fn(&RecordedCall) -> Option<ScriptedResponse> + Send + Sync + 'static,
 ) -> ScriptedAws {

@@ -7,8 +7,8 @@ use crate::support::scripted_aws::{
     RecordedCall, ScriptedAws, ScriptedResponse, empty_long_poll, error_response, messages_body,
 };
 
-const DEAD: &str = "arn:aws:sqs:eu-central-1:1:dead";
-const DEAD_URL: &str = "https://sqs.eu-central-1.amazonaws.com/1/dead";
+const DEAD_LETTER_ARN: &str = "arn:aws:sqs:eu-central-1:1:dead";
+const DEAD_LETTER_URL: &str = "https://sqs.eu-central-1.amazonaws.com/1/dead";
 
 /// An SQS with a dead-letter queue; `respond` responds to the other calls.
 fn sqs_with_dead_letters(
@@ -16,10 +16,10 @@ fn sqs_with_dead_letters(
 ) -> ScriptedAws {
     ScriptedAws::new(move |call| match call.action.as_str() {
         "GetQueueAttributes" => {
-            let policy = json!({"deadLetterTargetArn": DEAD, "maxReceiveCount": 10}).to_string();
+            let policy = json!({"deadLetterTargetArn": DEAD_LETTER_ARN, "maxReceiveCount": 10}).to_string();
             ScriptedResponse::Json(200, json!({"Attributes": {"RedrivePolicy": policy}}))
         }
-        "GetQueueUrl" => ScriptedResponse::Json(200, json!({ "QueueUrl": DEAD_URL })),
+        "GetQueueUrl" => ScriptedResponse::Json(200, json!({ "QueueUrl": DEAD_LETTER_URL })),
         _ => respond(call),
     })
 }
@@ -34,7 +34,7 @@ fn sqs_moving(states: Vec<Value>) -> ScriptedAws {
 }
 
 fn move_task(status: &str, moved: u32) -> Value {
-    json!({"Status": status, "ApproximateNumberOfMessagesMoved": moved, "SourceArn": DEAD})
+    json!({"Status": status, "ApproximateNumberOfMessagesMoved": moved, "SourceArn": DEAD_LETTER_ARN})
 }
 
 /// An SQS without message moves and with two messages; `delete` responds to deletes.
@@ -67,7 +67,7 @@ async fn a_move_by_sqs_is_awaited() {
     earlier["FailureReason"] = json!("from another day");
     let sqs = sqs_moving(vec![json!([earlier, running]), json!([move_task("COMPLETED", 2), earlier])]);
     redrive(&sqs.queue(), false).await.unwrap();
-    assert_eq!(sqs.calls("StartMessageMoveTask")[0].body["SourceArn"], DEAD);
+    assert_eq!(sqs.calls("StartMessageMoveTask")[0].body["SourceArn"], DEAD_LETTER_ARN);
     assert_eq!(sqs.calls("ListMessageMoveTasks").len(), 2);
     assert!(sqs.calls("ReceiveMessage").is_empty());
 }
@@ -90,11 +90,11 @@ async fn without_message_moves_each_message_is_sent_and_then_deleted() {
         redrive(&sqs.queue(), false).await.unwrap();
         let sent = sqs.calls("SendMessage");
         assert_eq!(sent.len(), 2, "{code}");
-        assert!(sent.iter().all(|sent| sent.body["QueueUrl"] != DEAD_URL));
+        assert!(sent.iter().all(|sent| sent.body["QueueUrl"] != DEAD_LETTER_URL));
         let deletes = sqs.calls("DeleteMessageBatch");
         assert_eq!(deletes.len(), 2, "{code}");
         assert!(sent.iter().zip(&deletes).all(|(sent, delete)| sent.at <= delete.at));
-        assert!(deletes.iter().all(|delete| delete.body["QueueUrl"] == DEAD_URL));
+        assert!(deletes.iter().all(|delete| delete.body["QueueUrl"] == DEAD_LETTER_URL));
     }
 }
 

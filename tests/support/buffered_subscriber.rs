@@ -1,4 +1,4 @@
-//! A subscriber of the hub.
+//! A subscriber of the hub with a bounded buffer.
 
 use std::{
     sync::{

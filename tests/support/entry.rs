@@ -1,4 +1,4 @@
-//! Entries of a log that is not needed.
+//! Builders of log entries, for tests without a log.
 
 use std::{mem, sync::Arc};
 

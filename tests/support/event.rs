@@ -1,4 +1,4 @@
-//! Events, and entries of a log made of them.
+//! Builders of events, which tests can append to a log.
 
 use photoshare_server::{
     feed::{EventKind, FeedEvent, FeedId, KeyPrefix, ObjectKey, Photo, Sequencer},
@@ -74,7 +74,7 @@ impl EventBuilder {
         Self { append_time: second, ..self }
     }
 
-    /// The bucket was not read.
+    /// Appends the event without a confirmation of the bucket.
     pub fn unconfirmed(self) -> Self {
         Self { proof: Proof::Event, ..self }
     }
@@ -98,7 +98,7 @@ impl EventBuilder {
         }
     }
 
-    /// Makes the event an entry of `log`.
+    /// Appends the event to `log`.
     pub async fn append_to(self, log: &dyn FeedLog) -> Result<AppendOutcome, LogError> {
         let (proof, now) = (self.proof, second(self.append_time));
         log.append(self.build(), proof, now).await

@@ -1,7 +1,7 @@
-//! What unit tests and integration tests share: builders of events and entries, subscribers, and test servers.
+//! Support for unit tests and integration tests: builders of events and entries, subscribers, and servers.
 
 #![allow(clippy::unwrap_used)]
-#![allow(dead_code, reason = "each test crate uses a part")]
+#![allow(dead_code, reason = "each test crate uses some of it")]
 
 pub mod buffered_subscriber;
 pub mod certificate;
@@ -43,7 +43,7 @@ pub fn object_key(key: &str) -> ObjectKey {
     ObjectKey::parse(&KeyPrefix::default(), key).unwrap()
 }
 
-/// The point in time so many seconds after the Unix epoch.
+/// Returns the time `second` seconds after the Unix epoch.
 pub fn second(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }

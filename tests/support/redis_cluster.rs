@@ -28,7 +28,7 @@ struct NodePorts {
     bus: String,
 }
 
-/// Starts a node that does not know the others yet.
+/// Starts a node that has not joined the cluster.
 async fn start_node(certificate: Option<&Certificate>) -> (RedisServer, NodePorts) {
     let (port, tls_port, bus) = (free_port(), free_port().to_string(), free_port().to_string());
     let mut options = [
@@ -84,7 +84,7 @@ impl RedisCluster {
         node.command::<()>(&["CLUSTER", "MEET", "127.0.0.1", clients, bus]).await.unwrap();
     }
 
-    /// Where the node with this index accepts TLS connections.
+    /// The address at which the node with this index accepts TLS connections.
     pub fn tls_address(&self, index: usize) -> String {
         format!("127.0.0.1:{}", self.ports[index].clients)
     }
@@ -94,7 +94,7 @@ impl RedisCluster {
         let (replica, _) = start_node(None).await;
         self.add_node(&replica).await;
         let master: String = self.nodes[index].command(&["CLUSTER", "MYID"]).await.unwrap();
-        // Rejected until the replica has learned of the master.
+        // Rejected until the replica has discovered the master.
         wait_until("the replica to accept its master", async || {
             replica.command::<()>(&["CLUSTER", "REPLICATE", &master]).await.is_ok()
         })
@@ -120,7 +120,7 @@ impl RedisCluster {
                         return index;
                     }
                 }
-                // A node rejects commands while it takes the others for failed.
+                // A node rejects commands while it considers the others failed.
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         })

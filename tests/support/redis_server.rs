@@ -131,7 +131,7 @@ impl RedisServer {
         wait_until(&what, async || self.command::<String>(words).await.unwrap().contains(text)).await;
     }
 
-    /// Waits until so many connections are reading tails.
+    /// Waits until `count` connections are reading tails.
     pub async fn wait_for_tail_readers(&self, count: usize) {
         let what = format!("{count} connections that read tails");
         wait_until(&what, async || {
@@ -158,7 +158,7 @@ pub fn settings(url: &str, wait_replicas: usize) -> RedisSettings {
     }
 }
 
-/// A log that requires so many replicas to confirm an append.
+/// A log that requires `wait_replicas` replicas to confirm an append.
 pub fn open_log_with_replicas(url: &str, wait_replicas: usize) -> RedisLog {
     RedisLog::new(settings(url, wait_replicas), super::RETENTION).unwrap()
 }

@@ -28,7 +28,7 @@ pub const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(20);
 /// A recorded call.
 #[derive(Debug, Clone)]
 pub struct RecordedCall {
-    /// `ReceiveMessage`, for example; empty for S3.
+    /// The action, for example `ReceiveMessage`; empty for S3.
     pub action: String,
     /// The HTTP method.
     pub method: String,

@@ -5,7 +5,7 @@ use std::time::Duration;
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Waits for `future`. Panics with `what` was waited for.
+/// Waits for `future`. Panics after [`TIMEOUT`]; the message names `what` it waited for.
 pub async fn wait_for<T>(what: &str, future: impl Future<Output = T>) -> T {
     let result = tokio::time::timeout(TIMEOUT, future).await;
     result.unwrap_or_else(|_| panic!("timed out waiting for {what}"))

@@ -1,8 +1,8 @@
-//! A step of the round trip that failed.
+//! The error of a round trip.
 
 use crate::{doctor::remediation, queue::QueueError};
 
-/// What failed, and its fix.
+/// A failed step of the round trip, and its fix.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct RoundTripError {
     pub(super) found: String,
@@ -10,7 +10,7 @@ pub(super) struct RoundTripError {
 }
 
 impl RoundTripError {
-    /// An error that may pass by itself.
+    /// An error that a retry may resolve.
     pub(super) fn transient(found: String) -> Self {
         Self {
             found,

@@ -40,7 +40,7 @@ local max_entries, max_seen, seen_ttl, max_tail = ARGV[11], tonumber(ARGV[12]), 
 local MAX_REMOVALS = 1000
 
 -- Compares the event with the recorded one, by sequencer if both have one, else by time. Returns nil for a
--- newer event, and where nothing can be compared.
+-- newer event, and if neither can be compared.
 local function compare(seen)
   local seen_sequencer, seen_time = string.match(seen, '^(%x*) (%-?%d*)$')
   if seen_sequencer ~= '' and sequencer ~= '' then
@@ -87,7 +87,7 @@ local function next_tail_id()
   return format_integer(tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)) .. '-1'
 end
 
--- Returns the time since which this feed has been on the present server process, or nil if it has never
+-- Returns since when this feed has been on the current server process, or nil if the process has never
 -- changed. A restarted server, or a replica that took over, may lack the last appends and the records that
 -- they left: events from before the change need confirmation. `life` holds the run id of the server, `whole`
 -- the time of the last change.

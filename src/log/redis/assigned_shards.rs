@@ -11,12 +11,12 @@ pub(super) struct AssignedShards {
 }
 
 impl AssignedShards {
-    /// The assigned shards that are watched at present.
+    /// The assigned shards that are currently watched.
     pub(super) fn current(&mut self) -> Shards {
         Shards(self.watched.borrow_and_update().0 & self.assigned.0)
     }
 
-    /// Waits until any of the assigned shards is watched, and returns those that are.
+    /// Waits until any of the assigned shards is watched, and returns the watched shards.
     pub(super) async fn wait_for_any(&mut self) -> Shards {
         if self.current().is_empty() {
             self.wait_for_other_than(Shards::NONE).await;

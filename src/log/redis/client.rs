@@ -1,5 +1,5 @@
-//! The connections to one Redis deployment and the names of its keys: what the log, its tail readers and
-//! the presence counts share.
+//! The Redis client that the log, its tail readers and presence share: the connections to one deployment and
+//! the names of its keys.
 
 use std::sync::Arc;
 
@@ -18,9 +18,9 @@ const MAX_CONCURRENT_CALLS: usize = 64;
 pub(super) struct RedisClient {
     pub(super) topology: Arc<Topology>,
     pub(super) key_prefix: RedisKeyPrefix,
-    /// For calls that Redis answers immediately.
+    /// For calls to which Redis responds immediately.
     pub(super) calls: SharedConnection,
-    /// For appends. They may wait for replicas, and meanwhile Redis runs no other command of the connection.
+    /// For appends. While an append waits for replicas, Redis runs no other command of its connection.
     pub(super) appends: SharedConnection,
 }
 
@@ -35,14 +35,14 @@ impl RedisClient {
         }
     }
 
-    /// Runs a command that may safely run twice.
+    /// Runs a command that is safe to run twice.
     pub(super) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
         self.calls
             .run(async |mut connection: RedisConnection| command.query_async(&mut connection).await)
             .await
     }
 
-    /// Calls a script that may safely run twice.
+    /// Calls a script that is safe to run twice.
     pub(super) async fn call_script<T: FromRedisValue>(
         &self,
         call: &ScriptCall<'_>,

@@ -32,6 +32,7 @@ pub(super) enum DecodeError {
     Key(#[from] KeyError),
 }
 
+/// The JSON of an event: the field `e` of a stream entry.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct EventRecord<'a> {

@@ -10,7 +10,7 @@ use redis::{
 #[derive(Clone)]
 pub(super) enum RedisConnection {
     Server(MultiplexedConnection),
-    /// Routes each call by the slot of its keys, which must be a single one.
+    /// Routes each call by its keys, which must all be in one slot.
     Cluster(ClusterConnection),
 }
 

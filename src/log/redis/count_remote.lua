@@ -1,4 +1,4 @@
--- count_remote: counts the watchers of a feed in all other processes.
+-- count_remote: counts the subscribers of a feed in all other processes.
 --
 -- KEYS, ARGV: as in presence_prelude.lua.
 --
@@ -7,11 +7,11 @@
 -- | integer | the sum of the unexpired reports, without the caller's own |
 --
 -- Atomicity: one HGETALL reads all reports. Writes nothing, so it also works on a server that refuses writes.
-local watchers = 0
+local total = 0
 local reports = redis.call('HGETALL', KEYS[1])
 for i = 1, #reports, 2 do
   if reports[i] ~= process then
-    watchers = watchers + (count_of(reports[i + 1]) or 0)
+    total = total + (count_of(reports[i + 1]) or 0)
   end
 end
-return watchers
+return total

@@ -10,7 +10,7 @@
 --
 -- | ARGV | holds                                                                     |
 -- | ---- | ------------------------------------------------------------------------- |
--- | 1    | the present time, microseconds                                            |
+-- | 1    | the current time, microseconds                                            |
 -- | 2    | TTL of a feed that has entries, seconds                                   |
 -- | 3    | TTL of a feed that never had an entry, seconds                            |
 -- | 4    | the epoch to use if this call creates the feed, 16 hexadecimal digits     |

@@ -1,7 +1,7 @@
 //! The names of all keys in Redis: `{prefix}{sNN}:…`.
 //!
 //! The shard is the hash tag and precedes the feed, so that all keys of one script lie in one slot of a
-//! cluster, and no name of a feed can move them to another.
+//! cluster, and the name of a feed does not affect the slot.
 
 use crate::{
     feed::FeedId,
@@ -11,7 +11,7 @@ use crate::{
 /// The number of slots of a Redis Cluster.
 const CLUSTER_SLOTS: u16 = 16384;
 
-/// What every key of this deployment begins with: a parsed `REDIS_KEY_PREFIX`.
+/// The prefix of every key of this deployment: a parsed `REDIS_KEY_PREFIX`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedisKeyPrefix(String);
 
@@ -30,29 +30,29 @@ impl RedisKeyPrefix {
         if valid { Ok(Self(text.to_owned())) } else { Err(RedisKeyPrefixError) }
     }
 
-    /// `KEYS` of the scripts about `feed`: meta, entries, seen, times, and the tail of its shard.
+    /// The `KEYS` of the scripts about `feed`: meta, entries, seen, times, and the tail of its shard.
     pub(super) fn feed_keys(&self, feed: &FeedId) -> [String; 5] {
         let shard = shard_of(feed);
         let key = |kind: &str| format!("{}{kind}:{feed}", self.shard_prefix(shard));
         [key("meta"), key("feed"), key("seen"), key("times"), self.tail_key(shard)]
     }
 
-    /// The hash of the watchers of `feed`, by process.
+    /// The key of the hash that holds the number of subscribers of `feed`, by process.
     pub(super) fn watchers_key(&self, feed: &FeedId) -> String {
         format!("{}watchers:{feed}", self.shard_prefix(shard_of(feed)))
     }
 
-    /// The string that shows whether a shard accepts writes.
+    /// The key that is written to check whether a shard accepts writes.
     pub(super) fn probe_key(&self, shard: u16) -> String {
         format!("{}probe", self.shard_prefix(shard))
     }
 
-    /// The stream of all appends to the feeds of a shard.
+    /// The key of the stream of all appends to the feeds of a shard.
     pub(super) fn tail_key(&self, shard: u16) -> String {
         format!("{}tail", self.shard_prefix(shard))
     }
 
-    /// A stream that `photoshare doctor` writes and deletes.
+    /// The key of a stream that `photoshare doctor` writes and deletes.
     pub(crate) fn trial_key(&self, shard: u16, id: &str) -> String {
         format!("{}trial:{id}", self.shard_prefix(shard))
     }

@@ -9,7 +9,7 @@
 //! | `…seen:<feed>`     | hash       | object key → `<sequencer> <time>` of its latest event                                    |
 //! | `…times:<feed>`    | sorted set | object key, by the time at which `seen` recorded it                                      |
 //! | `…tail`            | stream     | the appends of a shard: id `<tail epoch>-<number>`; `t`, `p`, `e`, `o` offset, `l` epoch |
-//! | `…watchers:<feed>` | hash       | process id → `<watchers> <Unix time>`                                                    |
+//! | `…watchers:<feed>` | hash       | process id → `<subscribers> <Unix time>`                                                 |
 //! | `…probe`           | string     | empty; written to check that the shard accepts writes                                    |
 //! | `…trial:<id>`      | stream     | written and deleted by `photoshare doctor`                                               |
 //!
@@ -19,8 +19,8 @@
 //! Times are microseconds where no unit is given. Every key expires. Each append, read and renewal is one
 //! script on one cluster slot, so it is atomic.
 //!
-//! Nothing depends on what a connection received before it broke: a reader that reconnects reads from the
-//! position that it holds. That is why pub/sub, which keeps nothing, is not used.
+//! A reader that reconnects reads from the position that it holds, so nothing is lost when a connection
+//! breaks. Pub/sub is not used, since it stores nothing to read again.
 
 mod assigned_shards;
 mod client;

@@ -1,4 +1,4 @@
-//! Watchers by process: each process reports its counts regularly, and a report expires after
+//! Numbers of subscribers by process: each process reports its own regularly, and a report expires after
 //! [`PRESENCE_TTL`].
 
 use std::{
@@ -19,7 +19,7 @@ use crate::{feed::FeedId, log::PRESENCE_TTL};
 /// A count that has not changed is reported again after this time.
 const REPORT_INTERVAL: Duration = Duration::from_secs(PRESENCE_TTL.as_secs() / 2);
 
-/// Reports the watchers of this process and counts those of the others.
+/// Reports the subscribers of this process and counts those of the other processes.
 pub(super) struct PresenceReporter {
     set_presence: Script,
     count_remote: Script,
@@ -69,7 +69,7 @@ impl PresenceReporter {
         Ok(())
     }
 
-    /// Counts the watchers of `feed` in all other processes.
+    /// Counts the subscribers of `feed` in all other processes.
     pub(super) async fn count_remote(
         &self,
         client: &RedisClient,
@@ -85,13 +85,13 @@ impl PresenceReporter {
     }
 }
 
-/// What this process last reported of each feed: the count, and when (Unix time, seconds).
+/// The last report of this process for each feed: the count and the Unix time in seconds.
 #[derive(Debug, Default)]
 struct ReportedCounts(Mutex<HashMap<FeedId, (usize, i64)>>);
 
 impl ReportedCounts {
-    /// Selects what of `counts` to report now: what has changed, what was reported some time ago, and 0 for
-    /// the feeds that are not watched any more.
+    /// Selects the counts to report now: those that have changed or were last reported [`REPORT_INTERVAL`]
+    /// ago, and 0 for feeds that no longer have subscribers.
     fn select_due(&self, counts: Vec<(FeedId, usize)>, now: i64) -> Vec<(FeedId, usize)> {
         let reported = self.0.lock().expect("no panic while the lock is held");
         let watched: HashSet<_> = counts.iter().map(|(feed, _)| feed).collect();

@@ -1,8 +1,8 @@
--- Shared beginning of the scripts about the watchers of one feed: prepended to set_presence, count_remote.
+-- Shared beginning of the scripts about presence in one feed: prepended to set_presence and count_remote.
 --
--- | KEYS | type | holds                                                |
--- | ---- | ---- | ---------------------------------------------------- |
--- | 1    | hash | process id -> `<watchers> <unix time of the report>` |
+-- | KEYS | type | holds                                                   |
+-- | ---- | ---- | ------------------------------------------------------- |
+-- | 1    | hash | process id -> `<subscribers> <Unix time of the report>` |
 --
 -- | ARGV | holds                                          |
 -- | ---- | ---------------------------------------------- |
@@ -13,7 +13,7 @@
 local process, presence_ttl = ARGV[1], tonumber(ARGV[2])
 local now = redis.call('TIME')[1]
 
--- Returns the number of watchers in a report, or nil if the report is malformed or has expired.
+-- Returns the number of subscribers in a report, or nil if the report is malformed or has expired.
 local function count_of(report)
   local count, at = string.match(report, '^(%d+) (%d+)$')
   return at and tonumber(at) >= tonumber(now) - presence_ttl and tonumber(count) or nil

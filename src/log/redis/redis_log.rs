@@ -47,7 +47,7 @@ impl RedisLog {
     /// Creates a log with `settings`. It connects on the first call.
     ///
     /// # Errors
-    /// Never at present.
+    /// Currently none.
     pub fn new(settings: RedisSettings, retention: Retention) -> Result<Self, LogError> {
         Ok(Self {
             client: RedisClient::new(&settings.address, settings.key_prefix.clone()),
@@ -88,7 +88,7 @@ impl RedisLog {
     /// Checks that `shard` can be read, and written to with enough replicas.
     async fn check_shard(&self, shard: u16) -> Result<(), LogError> {
         let key_prefix = &self.client.key_prefix;
-        // Over both connections: each may be dead by itself, which only its use shows.
+        // Over both connections: either may be broken, which only a call detects.
         let mut get = redis::cmd("GET");
         get.arg(key_prefix.probe_key(shard));
         let read = self.client.query::<Value>(&get);
@@ -182,9 +182,9 @@ impl FeedLog for RedisLog {
     }
 
     async fn ping(&self) -> Result<(), LogError> {
-        // Connects, after which the masters are known.
+        // Opens the connection if there is none, which discovers the masters.
         self.client.calls.run(async |_: RedisConnection| Ok(())).await?;
-        // Ready while a single master accepts writes: the feeds of the others fail on their own.
+        // Ready while any master accepts writes: only the feeds of the other masters fail.
         let shards = self.client.topology.one_shard_per_master();
         let checks = shards.into_iter().map(|shard| self.check_shard(shard).boxed());
         future::select_ok(checks).await.map(|_| ())

@@ -1,4 +1,4 @@
-//! Writes that show whether a shard accepts any, and the wait until replicas have them.
+//! Probe writes to a shard, and the confirmation of writes by replicas.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::log::LogError;
 
 const PROBE_TTL: Duration = Duration::from_mins(1);
 
-/// How many replicas must have a write, and how long they may take.
+/// The number of replicas that must confirm a write, and the timeout.
 pub(super) struct ReplicaWait {
     pub(super) replicas: usize,
     pub(super) timeout: Duration,
@@ -24,10 +24,10 @@ struct NotReplicated {
 }
 
 impl ReplicaWait {
-    /// Waits until enough replicas have what was written to `shard` over `connection`, and returns how many.
+    /// Waits until enough replicas have confirmed the writes to `shard` over `connection`. Returns how many.
     ///
-    /// WAIT covers the writes of its own connection only, and the cluster connection may have several: so it
-    /// is pipelined with one more write to the shard, which it then follows.
+    /// WAIT covers only the writes of its own connection, and a cluster connection may consist of several. So
+    /// WAIT is pipelined after one more write to the shard, which routes it to the same connection.
     pub(super) async fn wait_for_replicas(
         &self,
         key_prefix: &RedisKeyPrefix,
@@ -52,8 +52,8 @@ impl ReplicaWait {
     }
 }
 
-/// A write without meaning. PING is no substitute: a server that is out of memory, cannot save or became a
-/// replica still responds to it.
+/// A write that checks whether a shard accepts writes. PING is no substitute: a server that is out of memory,
+/// cannot save or became a replica still responds to it.
 pub(super) fn probe_write(key_prefix: &RedisKeyPrefix, shard: u16) -> Cmd {
     redis::cmd("SET").arg(key_prefix.probe_key(shard)).arg("").arg("EX").arg(PROBE_TTL.as_secs()).to_owned()
 }

@@ -1,4 +1,4 @@
-//! How the log reaches and uses Redis.
+//! The settings of the log in Redis.
 
 use std::{fmt, time::Duration};
 
@@ -6,16 +6,16 @@ use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError, aio:
 
 use super::{keys::RedisKeyPrefix, topology::Topology};
 
-/// How the log reaches and uses Redis.
+/// The settings of the log in Redis: address, key prefix and replication.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
     /// `REDIS_URL`.
     pub address: RedisAddress,
-    /// What every key of this deployment begins with.
+    /// The prefix of every key of this deployment.
     pub key_prefix: RedisKeyPrefix,
-    /// Replicas that must confirm an append.
+    /// The number of replicas that must confirm an append.
     pub wait_replicas: usize,
-    /// How long they may take to.
+    /// The timeout of their confirmation.
     pub wait_timeout: Duration,
 }
 
@@ -23,7 +23,7 @@ pub struct RedisSettings {
 #[derive(Clone)]
 pub struct RedisAddress(ConnectionInfo);
 
-/// Not the URL of a Redis. The text is not repeated, since it may hold a password.
+/// The text is not a Redis URL. The error does not quote it, since it may contain a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be redis://[user:password@]host[:port][/database], or rediss:// for TLS")]
 pub struct RedisAddressError;

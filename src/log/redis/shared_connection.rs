@@ -31,7 +31,7 @@ pub(super) struct SharedConnection {
     topology_check: tokio::sync::Mutex<()>,
 }
 
-/// The present connection, or the attempt to open it.
+/// The current connection, or the attempt to open it.
 #[derive(Default)]
 struct ConnectionSlot {
     /// Counts the connections that were replaced: a late failure of an old one must not affect a new one.
@@ -105,8 +105,8 @@ impl SharedConnection {
     }
 
     /// Whether the cluster has changed since the connection was opened with `slot_map`. A node that responds
-    /// redirects the connection itself; a node that does not is known as replaced only to the others. They
-    /// are queried after a timeout, by one caller at a time.
+    /// redirects calls itself. If a node does not respond, only the other nodes can report its replacement:
+    /// after a timeout one caller at a time queries them.
     async fn has_outdated_topology(&self, error: &RedisError, slot_map: &SlotMap) -> bool {
         if !error.is_timeout() {
             return false;
@@ -129,8 +129,8 @@ impl SharedConnection {
         let mut slot = self.lock_slot();
         let connecting = slot.connecting.get_or_insert_with(|| {
             let topology = self.topology.clone();
-            // A task of its own: if the first caller is dropped, no one would poll the attempt until the next
-            // caller, for whom its timeout would already have expired.
+            // Spawned: if the first caller were dropped, nothing would poll the attempt until the next call,
+            // and its timeout would have expired by then.
             let attempt = tokio::spawn(async move { topology.connect_shared().await });
             let flatten = |joined: Result<_, JoinError>| {
                 joined.unwrap_or_else(|error| Err(io::Error::other(error).into()))

@@ -21,20 +21,20 @@ use tracing::warn;
 use super::{assigned_shards::AssignedShards, client::RedisClient, codec, keys, topology::ShardConnection};
 use crate::log::{Shards, TailItem};
 
-/// Entries of one shard that a single XREAD returns at most.
+/// Maximum number of entries of one shard that an XREAD returns.
 const MAX_ENTRIES_PER_READ: usize = 256;
 /// How long Redis holds an XREAD for which there is no entry.
 const BLOCK_TIMEOUT: Duration = Duration::from_secs(2);
-/// Longer than [`BLOCK_TIMEOUT`]: a connection without a response for so long is dead, even if it looks open.
+/// Longer than [`BLOCK_TIMEOUT`]: a connection without a response for this time is broken, even if open.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two attempts to unblock an XREAD: the first may arrive before the XREAD does.
+/// The time between two attempts to unblock an XREAD: the first may arrive before the XREAD does.
 const UNBLOCK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A connection, and the position up to which each shard's tail was read.
 pub(super) struct TailReader<'a> {
     client: &'a RedisClient,
     connection: MultiplexedConnection,
-    /// By which another connection unblocks this one.
+    /// The id by which another connection unblocks this one.
     client_id: i64,
     pub(super) in_cluster: bool,
     positions: BTreeMap<u16, TailPosition>,
@@ -48,7 +48,7 @@ struct TailPosition {
 }
 
 impl<'a> TailReader<'a> {
-    /// Connects to the server that holds `shards`: all of them, or the only one.
+    /// Connects to the server that holds `shards`: a single server, or the master of a single shard.
     pub(super) async fn connect(client: &'a RedisClient, shards: Shards) -> Result<Self, RedisError> {
         let first = keys::shard_numbers(shards).next().unwrap_or_default();
         let ShardConnection { mut connection, in_cluster } =
@@ -57,8 +57,7 @@ impl<'a> TailReader<'a> {
         Ok(Self { client, connection, client_id, in_cluster, positions: BTreeMap::new() })
     }
 
-    /// Reads exactly `shards` from now on. Those that were not read before are read from their present ends,
-    /// and returned.
+    /// Sets the shards to read. Returns the added shards, which are read from their current ends.
     pub(super) async fn set_shards(&mut self, shards: Shards) -> Result<Shards, RedisError> {
         self.positions.retain(|shard, _| shards.0 & (1 << shard) != 0);
         let added: Vec<_> =
@@ -109,7 +108,7 @@ impl<'a> TailReader<'a> {
     async fn unblock(&self) -> Infallible {
         let unblock = redis::cmd("CLIENT").arg("UNBLOCK").arg(self.client_id).to_owned();
         loop {
-            // If it fails, the XREAD ends by itself after BLOCK_TIMEOUT.
+            // If it fails, the XREAD still ends after BLOCK_TIMEOUT.
             let _ = self.client.query::<i64>(&unblock).await;
             sleep(UNBLOCK_INTERVAL).await;
         }

@@ -17,10 +17,10 @@ use tracing::{info, warn};
 use super::{assigned_shards::AssignedShards, client::RedisClient, tail_reader::TailReader};
 use crate::log::{SHARD_COUNT, Shards, TailItem};
 
-/// The longest wait between two attempts to connect. Each process waits a random part of it.
+/// The longest wait between two attempts to connect. Each process waits a random fraction of it.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Sends what is appended to the `watched` shards to `tx`, until its receiver is dropped.
+/// Sends the entries that are appended to the `watched` shards to `tx`, until its receiver is dropped.
 pub(super) async fn follow_tails(
     client: &RedisClient,
     watched: watch::Receiver<Shards>,
@@ -37,7 +37,7 @@ pub(super) async fn follow_tails(
                 tx: &tx,
                 outage: &outage,
             });
-            // The first to end has met the other kind of deployment: all start over.
+            // A follower ends when the deployment became a cluster or a single server: all start over.
             followers.map(TailFollower::run).collect::<FuturesUnordered<_>>().next().await;
         }
     };
@@ -56,7 +56,7 @@ async fn detect_cluster(client: &RedisClient, outage: &TailOutage) -> bool {
     }
 }
 
-/// The shards of each follower.
+/// Assigns the shards to followers: one to each on a cluster, all to a single one otherwise.
 fn partition_shards(in_cluster: bool) -> impl Iterator<Item = Shards> {
     let size = if in_cluster { 1 } else { SHARD_COUNT };
     (0..SHARD_COUNT)
@@ -98,7 +98,7 @@ impl TailFollower<'_> {
     }
 
     /// Forwards what `reader` returns, until it fails or none of the shards is watched: then the connection
-    /// is closed, since without reads its death would go unnoticed.
+    /// is closed, since without reads its failure would not be detected.
     async fn forward(&mut self, mut reader: TailReader<'_>) -> Result<(), RedisError> {
         loop {
             let shards = self.shards.current();
@@ -120,7 +120,7 @@ impl TailFollower<'_> {
     }
 }
 
-/// The time during which some followers have no connection. Logged once, however many followers it affects.
+/// An outage, which lasts while any follower has no connection. It is logged once, however many are affected.
 #[derive(Default)]
 struct TailOutage(Mutex<OutageState>);
 

@@ -17,7 +17,7 @@ use super::{connection::RedisConnection, keys};
 use crate::log::SHARD_COUNT;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Without it, a connection that is open but dead would go unnoticed.
+/// Detects a connection that is open but broken.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Redirections that a call follows while the cluster changes.
 const MAX_REDIRECTIONS: u32 = 4;
@@ -27,12 +27,12 @@ const MAX_REDIRECT_WAIT: u64 = 200;
 /// Discovers the nodes and opens connections to them.
 pub(super) struct Topology {
     configured: ConnectionInfo,
-    /// As last read; empty for a single server. Each master stands in for the configured node if that one is
-    /// unavailable.
+    /// As last read; empty for a single server. If the configured node is unavailable, any of the masters is
+    /// used instead.
     slot_map: Mutex<SlotMap>,
 }
 
-/// Which master holds which slots.
+/// The master of each range of slots.
 pub(super) type SlotMap = Arc<[SlotRange]>;
 
 /// Consecutive slots and the master that holds them.
@@ -46,7 +46,7 @@ pub(super) struct SlotRange {
 #[derive(Clone)]
 pub(super) struct CallConnection {
     pub(super) connection: RedisConnection,
-    /// Of the cluster when the connection was opened; `None` for a single server.
+    /// The slot map when the connection was opened; `None` for a single server.
     pub(super) slot_map: Option<SlotMap>,
 }
 
@@ -193,7 +193,7 @@ impl SlotRange {
     }
 }
 
-/// The address of a node that is reached in the same way (plain TCP or TLS) as `responder`.
+/// The address of a node, with the protocol (plain TCP or TLS) of `responder`.
 fn node_address(responder: &ConnectionAddr, host: Option<String>, port: u16) -> ConnectionAddr {
     match responder.clone() {
         ConnectionAddr::TcpTls { host: same, insecure, tls_params, .. } => {
