@@ -226,6 +226,14 @@ pub(super) struct WebArgs {
     pub(super) trusted_proxy_hops: String,
     #[command(flatten)]
     pub(super) rates: RateArgs,
+    /// Time within which the body of a request must arrive, in seconds; its head must arrive within 10 s, or
+    /// within this time if it is shorter
+    #[arg(long, env = "REQUEST_TIMEOUT_SECS", default_value = "30")]
+    pub(super) request_timeout_secs: String,
+    /// Time after which a connection without a request is closed, in seconds; longer than the idle timeout of
+    /// the load balancer in front, which could otherwise send a request on a connection that is closing
+    #[arg(long, env = "KEEP_ALIVE_SECS", default_value = "120")]
+    pub(super) keep_alive_secs: String,
     /// Time after which a connection that accepts no events is closed, in seconds; the client recovers by its
     /// cursor
     #[arg(long, env = "SLOW_CLIENT_SECS", default_value = "30")]

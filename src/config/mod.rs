@@ -60,6 +60,10 @@ pub struct WebConfig {
     pub uploads: UploadRules,
     /// Limits of one Socket.IO connection.
     pub socketio: ConnectionLimits,
+    /// Time within which a request body must arrive.
+    pub request_timeout: Duration,
+    /// Time after which a connection without a request is closed.
+    pub keep_alive: Duration,
     /// Rate limits and connection limits.
     pub limits: LimitSettings,
     /// Bearer token that grants access to the metrics.

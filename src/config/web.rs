@@ -50,6 +50,8 @@ impl Validator {
                 record_uploader: true,
             },
             socketio: self.validate_connection_limits(args),
+            request_timeout: self.parse_seconds("REQUEST_TIMEOUT_SECS", &args.request_timeout_secs, 1..=3600),
+            keep_alive: self.parse_seconds("KEEP_ALIVE_SECS", &args.keep_alive_secs, 1..=3600),
             limits: self.validate_limits(args, per_command.rate_limits),
             metrics_token: non_empty(&args.metrics_token).map(SecretString::from),
             announce_connections: self.parse_bool("ANNOUNCE_CONNECTIONS", &args.announce_connections),

@@ -1,7 +1,7 @@
 //! The HTTP API.
 //!
 //! ```text
-//! router ──► middleware   request id, span, panic handling, CORS, peer address
+//! router ──► middleware   request id, span, panic handling, CORS
 //!    │
 //!    └─────► routes       one handler for each operation
 //!               ├─ extract      authenticated caller, path, query, body; every rejection is a problem
@@ -31,7 +31,7 @@ pub use allowed_origins::{AllowedOrigins, OriginError};
 pub use metrics_endpoint::MetricsEndpoint;
 pub use middleware::with_middleware;
 pub use readiness::{Readiness, ReadinessCheck};
-pub use router::router;
+pub use router::{overload_router, router};
 pub use routes::{embedded_s3_router, socketio_router};
 pub use state::{AppState, DemoPageSettings};
 pub use upload_issuer::UploadIssuer;

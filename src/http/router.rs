@@ -2,8 +2,7 @@
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
-    routing::{MethodRouter, any},
+    routing::{MethodRouter, any, get},
 };
 use utoipa::OpenApi;
 use utoipa_axum::{
@@ -13,7 +12,7 @@ use utoipa_axum::{
 
 use super::{
     error,
-    extract::{MAX_BODY_BYTES, reject_upload_method},
+    extract::reject_upload_method,
     openapi::ApiDoc,
     routes::{demo_page, docs, events, feeds, multipart, operations, photos, uploads},
     state::AppState,
@@ -27,6 +26,15 @@ pub fn router(state: AppState) -> Router {
         router = router.merge(demo_page::routes(settings));
     }
     router.fallback(error::not_found).method_not_allowed_fallback(error::method_not_allowed).with_state(state)
+}
+
+/// Routes of connections above the limit: the health checks.
+pub fn overload_router(state: AppState) -> Router {
+    Router::new()
+        .route("/healthz", get(operations::get_liveness))
+        .route("/readyz", get(operations::get_readiness))
+        .fallback(error::overloaded)
+        .with_state(state)
 }
 
 fn api_router() -> OpenApiRouter<AppState> {
@@ -57,7 +65,6 @@ fn v1_router() -> OpenApiRouter<AppState> {
     with_rest_route(router, "/feeds/{feed}/photos/{*name}", photos, |methods| methods)
         .route("/feeds/", any(error::empty_feed_id))
         .route("/feeds//{*rest}", any(error::empty_feed_id))
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
 }
 
 /// Adds `operations` under one `path` that ends in a parameter for the rest of the path. `OpenAPI` has no such
