@@ -33,6 +33,7 @@ const RETENTION: Retention =
 const CONNECTION_LIMITS: ConnectionLimits = ConnectionLimits {
     feeds_per_connection: 100,
     stall_timeout: Duration::from_secs(30),
+    request_timeout: REQUEST_TIMEOUT,
     max_message_bytes: 16 * 1024,
 };
 const RATE_LIMITS: LimitSettings = LimitSettings {
@@ -98,8 +99,11 @@ pub async fn serve() -> anyhow::Result<()> {
         demo_page: None,
         shutdown: CancellationToken::new(),
     });
-    let router =
-        http::with_middleware(router.route_service("/socket.io/", socket_io), &AllowedOrigins::default());
+    let router = http::with_middleware(
+        router.route_service("/socket.io/", socket_io),
+        &AllowedOrigins::default(),
+        None,
+    );
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?.port());
     tokio::spawn(hub.run(CancellationToken::new()));

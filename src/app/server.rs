@@ -118,7 +118,7 @@ impl Server {
             authenticator: authenticator.clone(),
             rate_limits: rate_limits.clone(),
             connection_quota: connection_quota.clone(),
-            body_reader: BodyReader::new(MAX_BODY_BYTES, web.request_timeout, BODY_MEMORY_BYTES),
+            body_reader: BodyReader::new(MAX_BODY_BYTES, web.socketio.request_timeout, BODY_MEMORY_BYTES),
             client_addresses,
             hub: hub.clone(),
             presence: log.presence.clone(),
@@ -131,6 +131,7 @@ impl Server {
             demo_page: backend.demo_page,
             shutdown: stop_streams.clone(),
         };
+        let hosts = backend.allowed_hosts.as_ref();
         let overload_router = http::overload_router(state.clone());
         let router = http::router(state)
             .merge(backend.extra_routes)
@@ -138,8 +139,8 @@ impl Server {
         let listener = Listener {
             socket: listener,
             settings,
-            router: http::with_middleware(router, &web.origins),
-            overload_router: http::with_middleware(overload_router, &web.origins),
+            router: http::with_middleware(router, &web.origins, hosts),
+            overload_router: http::with_middleware(overload_router, &web.origins, hosts),
         };
         Ok(Self {
             address,
@@ -244,7 +245,7 @@ fn listener_settings(web: &WebConfig) -> ListenerSettings {
     let wanted = web.limits.connections * 2 + REQUEST_CONNECTIONS;
     ListenerSettings {
         max_connections: listener::max_connections(listener::raise_descriptor_limit(), wanted),
-        head_timeout: HEAD_TIMEOUT.min(web.request_timeout),
+        head_timeout: HEAD_TIMEOUT.min(web.socketio.request_timeout),
         idle_timeout: web.keep_alive,
         user_timeout: MIN_USER_TIMEOUT.max(web.socketio.stall_timeout),
     }

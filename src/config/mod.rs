@@ -60,8 +60,6 @@ pub struct WebConfig {
     pub uploads: UploadRules,
     /// Limits of one Socket.IO connection.
     pub socketio: ConnectionLimits,
-    /// Time within which a request body must arrive.
-    pub request_timeout: Duration,
     /// Time after which a connection without a request is closed.
     pub keep_alive: Duration,
     /// Rate limits and connection limits.

@@ -50,7 +50,6 @@ impl Validator {
                 record_uploader: true,
             },
             socketio: self.validate_connection_limits(args),
-            request_timeout: self.parse_seconds("REQUEST_TIMEOUT_SECS", &args.request_timeout_secs, 1..=3600),
             keep_alive: self.parse_seconds("KEEP_ALIVE_SECS", &args.keep_alive_secs, 1..=3600),
             limits: self.validate_limits(args, per_command.rate_limits),
             metrics_token: non_empty(&args.metrics_token).map(SecretString::from),
@@ -62,6 +61,7 @@ impl Validator {
         let feeds = self.parse_usize("MAX_FEEDS_PER_CONNECTION", &args.max_feeds_per_connection, 1..=10_000);
         ConnectionLimits {
             feeds_per_connection: feeds,
+            request_timeout: self.parse_seconds("REQUEST_TIMEOUT_SECS", &args.request_timeout_secs, 1..=3600),
             stall_timeout: self.parse_seconds("SLOW_CLIENT_SECS", &args.slow_client_secs, 1..=3600),
             max_message_bytes: match non_empty(&args.max_message_bytes) {
                 Some(bytes) => self.parse_usize("MAX_MESSAGE_BYTES", bytes, 1024..=16_777_216),

@@ -2,8 +2,10 @@
 
 use axum::{
     Router,
+    http::{HeaderValue, header},
     routing::{MethodRouter, any, get},
 };
+use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa::OpenApi;
 use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouter},
@@ -46,6 +48,9 @@ fn api_router() -> OpenApiRouter<AppState> {
 }
 
 fn v1_router() -> OpenApiRouter<AppState> {
+    // The responses depend on the token, which is not part of the URL, and contain signed URLs.
+    let no_store =
+        SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let router = OpenApiRouter::new()
         .routes(routes!(uploads::create_upload))
         .routes(routes!(photos::list_photos))
@@ -65,6 +70,7 @@ fn v1_router() -> OpenApiRouter<AppState> {
     with_rest_route(router, "/feeds/{feed}/photos/{*name}", photos, |methods| methods)
         .route("/feeds/", any(error::empty_feed_id))
         .route("/feeds//{*rest}", any(error::empty_feed_id))
+        .layer(no_store)
 }
 
 /// Adds `operations` under one `path` that ends in a parameter for the rest of the path. `OpenAPI` has no such

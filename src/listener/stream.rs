@@ -178,3 +178,18 @@ impl AsyncWrite for AbortableStream {
         self.tcp_stream().poll_shutdown(cx)
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_waits_as_long_for_a_peer_as_the_server() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        set_socket_options(&stream, Duration::from_secs(100)).unwrap();
+        assert_eq!(SockRef::from(&stream).tcp_user_timeout().unwrap(), Some(Duration::from_secs(100)));
+    }
+}

@@ -1,8 +1,10 @@
 //! Middleware of all routes, and the origin check of Socket.IO.
 
 mod cors;
+mod host;
 mod origin;
 
+pub use host::AllowedHosts;
 pub(super) use origin::reject_disallowed_origin;
 
 use axum::{
@@ -19,9 +21,10 @@ use tower_http::{
 
 use super::{allowed_origins::AllowedOrigins, error};
 
-/// Wraps `router` in the middleware of all routes: a request id, a tracing span, CORS
+/// Wraps `router` in the middleware of all routes: a check of the host, if `hosts` are given, a request id, a tracing span, CORS
 /// and panic handling. The span omits the query, which may contain a token.
-pub fn with_middleware(router: Router, origins: &AllowedOrigins) -> Router {
+pub fn with_middleware(router: Router, origins: &AllowedOrigins, hosts: Option<&AllowedHosts>) -> Router {
+    let router = host::with_host_check(router, hosts);
     let nosniff = SetResponseHeaderLayer::if_not_present(
         HeaderName::from_static("x-content-type-options"),
         HeaderValue::from_static("nosniff"),
