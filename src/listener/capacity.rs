@@ -161,7 +161,9 @@ mod tests {
         let mut extra = ExtraConnections::default();
         let tokens: Vec<_> =
             (0..MAX_EXTRA_CONNECTIONS).map(|_| Arc::<CancellationToken>::default()).collect();
-        tokens.iter().for_each(|token| extra.push(token));
+        for token in &tokens {
+            extra.push(token);
+        }
         assert!(!tokens[0].is_cancelled());
         let newer = Arc::default();
         extra.push(&newer);
