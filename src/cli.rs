@@ -9,8 +9,8 @@ use secrecy::ExposeSecret;
 use crate::{
     app, auth,
     config::{
-        self, AwsConfig, Cli, Command, ConfigErrors, DevConfig, DoctorArgs, DoctorConfig, PollConfig,
-        RedriveArgs, ServeConfig, TokenArgs, TokenConfig,
+        AwsConfig, Cli, Command, ConfigErrors, DevConfig, DoctorArgs, DoctorConfig, PollConfig, RedriveArgs,
+        RedriveConfig, ServeConfig, TokenArgs, TokenConfig,
     },
     doctor,
     queue::SqsQueue,
@@ -50,35 +50,35 @@ fn print_clap_error(error: &clap::Error) -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Dev(args) => {
-            let config = DevConfig::validate(&args)?;
+            let config = DevConfig::validate(args)?;
             let metrics = telemetry::init(config.common.log_format)?;
             block_on(app::dev(config, metrics))?;
         }
         Command::Serve(args) => {
-            let config = ServeConfig::validate(&args)?;
+            let config = ServeConfig::validate(args)?;
             let metrics = telemetry::init(config.common.log_format)?;
             block_on(app::serve(config, metrics))?;
         }
         Command::Poll(args) => {
-            let config = PollConfig::validate(&args)?;
+            let config = PollConfig::validate(args)?;
             let metrics = telemetry::init(config.common.log_format)?;
             block_on(app::poll(config, metrics))?;
         }
-        Command::Doctor(args) => return block_on(run_doctor(&args)),
-        Command::Redrive(args) => block_on(run_redrive(&args))?,
-        Command::Token(args) => print_token(&args)?,
+        Command::Doctor(args) => return block_on(run_doctor(args)),
+        Command::Redrive(args) => block_on(run_redrive(args))?,
+        Command::Token(args) => print_token(args)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Prints the report. The exit code is the level of the worst finding.
-async fn run_doctor(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
-    let DoctorConfig { aws, redis, origins, event_timeout } = DoctorConfig::validate(args)?;
+async fn run_doctor(args: DoctorArgs) -> anyhow::Result<ExitCode> {
+    let DoctorConfig { json, aws, redis, origins, event_timeout } = DoctorConfig::validate(args)?;
     let sdk = app::load_aws_sdk(&aws).await;
     let AwsConfig { bucket, prefix, queue_url, .. } = aws;
     let deployment = doctor::Deployment { bucket, prefix, queue_url, origins, redis, event_timeout };
     let report = doctor::check_deployment(&sdk, &deployment).await;
-    if args.json {
+    if json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         print!("{}", report.to_text());
@@ -86,14 +86,14 @@ async fn run_doctor(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(report.worst_level() as u8))
 }
 
-async fn run_redrive(args: &RedriveArgs) -> anyhow::Result<()> {
-    let aws = config::validate_redrive(args)?;
+async fn run_redrive(args: RedriveArgs) -> anyhow::Result<()> {
+    let RedriveConfig { dry_run, aws } = RedriveConfig::validate(args)?;
     let sdk = app::load_aws_sdk(&aws).await;
     let queue = SqsQueue::new(&sdk, aws.queue_url, Duration::from_secs(20));
-    redrive::redrive(&queue, args.dry_run).await
+    redrive::redrive(&queue, dry_run).await
 }
 
-fn print_token(args: &TokenArgs) -> anyhow::Result<()> {
+fn print_token(args: TokenArgs) -> anyhow::Result<()> {
     let TokenConfig { secret, spec } = TokenConfig::validate(args)?;
     let token = auth::sign_token(&secret, &spec, Timestamp::now())?;
     println!("{}", token.expose_secret());

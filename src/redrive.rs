@@ -1,21 +1,23 @@
 //! `photoshare redrive`: moves messages from the dead-letter queue back to the queue, or explains why they
 //! are unreadable.
 
+mod message_move;
+
 use std::{collections::HashSet, time::Duration};
 
 use anyhow::Context as _;
 
 use crate::{
     events::{self, MessageBody},
-    queue::{MessageMove, Queue, ReceiptHandle, SqsQueue},
+    queue::{Queue, QueueError, ReceiptHandle, SqsQueue, call_error},
 };
+use message_move::{start_message_move, wait_for_move};
 
 /// How long a dry run hides the messages that it has read. Long enough to read the whole queue, so that no
 /// message is received twice.
 const VISIBILITY_TIMEOUT: Duration = Duration::from_mins(2);
 /// A long poll queries all servers of SQS; a short poll queries a subset and may miss messages.
 const LONG_POLL_TIMEOUT: Duration = Duration::from_secs(1);
-const MOVE_POLL_INTERVAL: Duration = Duration::from_secs(2);
 const MAX_DELETE_ATTEMPTS: usize = 3;
 
 /// The result of sending messages back one by one.
@@ -42,7 +44,7 @@ pub async fn redrive(queue: &SqsQueue, dry_run: bool) -> anyhow::Result<()> {
     if dry_run {
         return explain_messages(&dead_letter_queue).await;
     }
-    if let Some(task) = queue.start_message_move(&arn).await? {
+    if let Some(task) = start_message_move(queue, &arn).await? {
         return wait_for_move(&dead_letter_queue, &arn, &task).await;
     }
     let TransferResult { moved, not_deleted } = transfer_messages(&dead_letter_queue, queue).await?;
@@ -52,24 +54,6 @@ pub async fn redrive(queue: &SqsQueue, dry_run: bool) -> anyhow::Result<()> {
         "{not_deleted} messages were sent back, but not deleted from the dead-letter queue: run it again"
     );
     Ok(())
-}
-
-/// Waits until SQS has finished the move.
-async fn wait_for_move(dead_letter_queue: &SqsQueue, arn: &str, task: &str) -> anyhow::Result<()> {
-    loop {
-        let MessageMove { status, moved, failure_reason } =
-            dead_letter_queue.fetch_message_move(arn, task).await?;
-        match status.as_str() {
-            "RUNNING" | "CANCELLING" => tokio::time::sleep(MOVE_POLL_INTERVAL).await,
-            "COMPLETED" => {
-                println!("{moved} messages moved back");
-                return Ok(());
-            }
-            _ => anyhow::bail!(
-                "SQS ended the move with status {status} after {moved} messages: {failure_reason}"
-            ),
-        }
-    }
 }
 
 /// Sends each message back, then deletes it. The order matters: after a crash in between the message is in
@@ -82,7 +66,7 @@ async fn transfer_messages(dead_letter_queue: &SqsQueue, queue: &SqsQueue) -> an
             return Ok(result);
         }
         for message in messages {
-            queue.send(&message.body).await?;
+            send_message(queue, &message.body).await?;
             if delete_with_retries(dead_letter_queue, message.receipt).await? {
                 result.moved += 1;
             } else {
@@ -90,6 +74,12 @@ async fn transfer_messages(dead_letter_queue: &SqsQueue, queue: &SqsQueue) -> an
             }
         }
     }
+}
+
+async fn send_message(queue: &SqsQueue, body: &str) -> Result<(), QueueError> {
+    let request = queue.client().send_message().queue_url(queue.url()).message_body(body);
+    request.send().await.map_err(|error| call_error("SendMessage", &error))?;
+    Ok(())
 }
 
 /// Returns whether the message was deleted.

@@ -197,7 +197,7 @@ async fn a_subscriber_that_accepts_nothing_for_the_stall_timeout_is_aborted() {
     let stalled = BufferedSubscriber::with_room(0);
     let _subscription = join(&hub, None, &stalled).await;
     append(&log, 1).await;
-    stalled.wait_until(|stalled| stalled.is_aborted()).await;
+    stalled.wait_until(BufferedSubscriber::is_aborted).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,10 @@ mod support;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use photoshare_server::log::{AppendOutcome, FeedLog, Presence, ReadResult, RedisLog, Shards, shard_of};
+use photoshare_server::{
+    doctor::probe_redis,
+    log::{AppendOutcome, FeedLog, Presence, ReadResult, RedisLog, Shards, shard_of},
+};
 use support::{
     RETENTION, append, append_new,
     event::{removal, upload},
@@ -207,9 +210,9 @@ async fn a_redis_that_responds_but_accepts_no_writes_is_not_ready() {
 #[tokio::test]
 async fn a_probe_names_the_first_operation_that_failed() {
     let server = RedisServer::start().await;
-    settings(&server.url(), 0).probe().await.unwrap();
+    probe_redis(&settings(&server.url(), 0)).await.unwrap();
     server.command::<()>(&["REPLICAOF", "127.0.0.1", "1"]).await.unwrap();
-    let error = settings(&server.url(), 0).probe().await.unwrap_err().to_string();
+    let error = probe_redis(&settings(&server.url(), 0)).await.unwrap_err().to_string();
     assert!(error.contains("a script"), "{error}");
 }
 

@@ -13,6 +13,7 @@ mod redis_cluster;
 mod redis_log;
 mod support;
 
+use photoshare_server::doctor::probe_redis;
 use support::redis_server::{RedisServer, settings};
 
 #[tokio::test]
@@ -20,7 +21,7 @@ async fn a_probe_reports_the_name_and_version_of_valkey() {
     let server = RedisServer::start().await;
     let info: String = server.command(&["INFO", "server"]).await.unwrap();
     let version = info.lines().find_map(|line| line.strip_prefix("valkey_version:")).unwrap();
-    let health = settings(&server.url(), 0).probe().await.unwrap();
+    let health = probe_redis(&settings(&server.url(), 0)).await.unwrap();
     assert_eq!(health.server, format!("Valkey {version}"));
     assert_eq!(version.split('.').next().unwrap().parse(), Ok(health.major_version));
 }

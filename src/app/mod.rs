@@ -2,6 +2,7 @@
 
 mod aws;
 mod maintenance;
+mod poller;
 mod readiness;
 mod server;
 mod supervisor;
@@ -18,37 +19,22 @@ use tracing::{info, warn};
 use crate::{
     bucket::Bucket,
     config::{CommonConfig, DevConfig, PollConfig, SHUTDOWN_TIMEOUT, ServeConfig, WebConfig},
-    feed::{KeyPrefix, NameSecret},
+    feed::KeyPrefix,
     http::{self, AllowedHosts, DemoPageSettings},
-    ingest::{IngestHandler, Inspector},
     local,
     protocol::UrlBase,
-    queue::{Consumer, ConsumerConfig, LocalQueue, Queue, SqsQueue},
+    queue::{LocalQueue, Queue, SqsQueue},
 };
 pub use aws::load_aws_sdk;
 use aws::{build_local_sdk, upload_name_secret};
 use maintenance::LogHandles;
-use server::Server;
+use poller::build_consumer;
+use server::{Backend, Server};
 use supervisor::{Supervisor, stop_on_signal};
 
 /// Visibility timeout of received messages; a heartbeat extends it. Short, since it is also the delay of a
 /// photo whose message was received by a process that was killed.
 const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long the poller may finish received messages during the shutdown.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What differs between the web servers of `dev` and `serve`.
-struct Backend {
-    bucket: Bucket,
-    /// `None` where another process receives from the queue.
-    queue: Option<Arc<dyn Queue>>,
-    url_base: UrlBase,
-    demo_page: Option<DemoPageSettings>,
-    upload_name_secret: NameSecret,
-    extra_routes: Router,
-    /// `None` accepts every host.
-    allowed_hosts: Option<AllowedHosts>,
-}
 
 /// Runs `photoshare dev`: the web server, the poller, and an embedded S3 and queue.
 ///
@@ -157,18 +143,6 @@ async fn shut_down_in_time(shutdown: impl Future<Output = ()>) {
     } else {
         warn!(timeout_s = SHUTDOWN_TIMEOUT.as_secs(), "shutdown timed out, some connections were not closed");
     }
-}
-
-fn build_consumer(
-    queue: Arc<dyn Queue>,
-    bucket: &Bucket,
-    log: &LogHandles,
-    common: &CommonConfig,
-) -> Consumer {
-    let inspector = common.inspector.clone().map(Inspector::new);
-    let ingest = Arc::new(IngestHandler::new(bucket.clone(), log.feeds.clone(), inspector));
-    let config = ConsumerConfig { max_loops: common.poller_max_loops, drain_timeout: DRAIN_TIMEOUT };
-    Consumer::new(queue, ingest, config)
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {

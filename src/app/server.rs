@@ -2,14 +2,15 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::{
-    Backend, build_consumer,
     maintenance::{self, LogHandles},
+    poller::build_consumer,
     readiness::build_readiness,
     supervisor::Supervisor,
 };
@@ -18,18 +19,19 @@ use crate::{
     bucket::Bucket,
     client_address::ClientAddressResolver,
     config::{CommonConfig, WebConfig},
-    http::{self, MetricsEndpoint, Readiness, UploadIssuer},
+    feed::NameSecret,
+    http::{self, AllowedHosts, DemoPageSettings, MetricsEndpoint, Readiness, UploadIssuer},
     hub::Hub,
     limit::{BodyReader, ConnectionQuota, RateLimits},
     listener::{self, Listener, ListenerSettings},
     log::Retention,
-    protocol::EventEncoder,
-    queue::Consumer,
+    protocol::{EventEncoder, UrlBase},
+    queue::{Consumer, Queue},
     socketio::{self, SocketIoServer},
 };
 
 /// How long the shutdown waits for the poller before it notifies the clients: a little more than
-/// [`super::DRAIN_TIMEOUT`].
+/// [`super::poller::DRAIN_TIMEOUT`].
 const POLLER_TIMEOUT: Duration = Duration::from_secs(7);
 /// Clients reconnect at random times within this period, so that they don't arrive all at once.
 const RECONNECT_SPREAD: Duration = Duration::from_secs(5);
@@ -47,6 +49,19 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const MIN_USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// TCP connections beyond two for each of `MAX_CONNECTIONS`, for requests of other clients.
 const REQUEST_CONNECTIONS: usize = 1024;
+
+/// What differs between the web servers of `dev` and `serve`.
+pub(super) struct Backend {
+    pub(super) bucket: Bucket,
+    /// `None` where another process receives from the queue.
+    pub(super) queue: Option<Arc<dyn Queue>>,
+    pub(super) url_base: UrlBase,
+    pub(super) demo_page: Option<DemoPageSettings>,
+    pub(super) upload_name_secret: NameSecret,
+    pub(super) extra_routes: Router,
+    /// `None` accepts every host.
+    pub(super) allowed_hosts: Option<AllowedHosts>,
+}
 
 /// The parts of the web server, ready to run.
 pub(super) struct Server {

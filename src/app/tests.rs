@@ -7,12 +7,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{readiness::check_queue, *};
+use super::{poller::DRAIN_TIMEOUT, readiness::check_queue, *};
 use crate::{
     feed::{Cursor, Epoch},
     hub::Hub,
     log::{FeedLog, MemoryLog},
-    queue::{Disposition, Handler, Message},
+    queue::{Consumer, ConsumerConfig, Disposition, Handler, Message},
     support::{
         RETENTION, append_new,
         buffered_subscriber::BufferedSubscriber,

@@ -48,7 +48,7 @@ pub enum TokenError {
 }
 
 #[derive(Serialize)]
-struct Claims<'a> {
+struct SignedClaims<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     sub: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,7 +71,7 @@ pub fn sign_token(
 ) -> Result<SecretString, TokenError> {
     let expires_at = now.checked_add(spec.ttl).map_err(TokenError::TooLong)?;
     let rights: Vec<_> = spec.rights.names().collect();
-    let claims = Claims {
+    let claims = SignedClaims {
         sub: spec.subject.as_deref(),
         aud: spec.audience.as_deref(),
         iss: spec.issuer.as_deref(),

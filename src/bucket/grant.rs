@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Bucket, BucketUrl,
+    Bucket, BucketUrl, SignedUrl,
     sign::{PostForm, PresignRequest},
 };
 use crate::feed::ObjectKey;
@@ -77,11 +77,8 @@ impl Bucket {
         if let Some(checksum) = &metadata.checksum_sha256 {
             headers.insert("x-amz-checksum-sha256".into(), checksum.clone());
         }
-        let size = size.to_string();
-        let mut signed: Vec<_> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
-        signed.push(("content-length", &size));
-        let request = PresignRequest { method: "PUT", key: key.as_str(), query: &[], headers: &signed };
-        let signed = self.signer.presign(bucket_url, request, now, ttl.min(self.url_ttls.upload_max));
+        let ttl = ttl.min(self.url_ttls.upload_max);
+        let signed = self.presign_put(bucket_url, key.as_str(), &headers, size, ttl, now);
         Ok(Grant {
             method: UploadMethod::Put,
             url: signed.url,
@@ -89,6 +86,23 @@ impl Bucket {
             fields: None,
             expires_at: signed.expires_at,
         })
+    }
+
+    /// Signs a PUT of exactly `size` bytes to `key`, with exactly these headers.
+    pub(crate) fn presign_put(
+        &self,
+        bucket_url: &BucketUrl,
+        key: &str,
+        headers: &BTreeMap<String, String>,
+        size: u64,
+        ttl: Duration,
+        now: Timestamp,
+    ) -> SignedUrl {
+        let size = size.to_string();
+        let mut signed: Vec<_> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
+        signed.push(("content-length", &size));
+        let request = PresignRequest { method: "PUT", key, query: &[], headers: &signed };
+        self.signer.presign(bucket_url, request, now, ttl)
     }
 
     /// Signs a form POST of a file with a size in `sizes` to `key`. The policy requires the exact key, type

@@ -1,10 +1,9 @@
 //! The S3 bucket: signed URLs for clients, and the API calls that the server makes itself.
 
-mod configuration;
 mod grant;
 mod multipart;
 mod object_sample;
-mod probe;
+mod ping;
 mod sign;
 mod view_url;
 
@@ -21,11 +20,10 @@ use jiff::Timestamp;
 
 use crate::feed::{FeedId, KeyPrefix, ObjectKey};
 
-pub use configuration::{CorsRule, Encryption, NotificationConfig, NotificationTarget};
 pub use grant::{Grant, MetadataError, ObjectMetadata, UploadMethod};
-pub use multipart::{MultipartError, MultipartUpload, RequestedParts, UploadedPart};
+pub use multipart::{MultipartError, MultipartUpload, RequestedParts, StoredPart};
 pub use object_sample::ObjectSample;
-pub use probe::Ping;
+pub use ping::Ping;
 pub use sign::{BucketUrl, SignedUrl, Signer, SignerError};
 
 /// Timeout of one attempt at an S3 call.
@@ -78,25 +76,8 @@ impl BucketError {
         self.has_code("AccessDenied")
     }
 
-    /// Whether the bucket is in another region.
-    #[must_use]
-    pub fn is_wrong_region(&self) -> bool {
-        self.has_code("PermanentRedirect") || self.has_code("AuthorizationHeaderMalformed")
-    }
-
-    /// Whether S3 rejected the access key or the signature.
-    #[must_use]
-    pub fn is_invalid_key(&self) -> bool {
-        self.has_code("InvalidAccessKeyId") || self.has_code("SignatureDoesNotMatch")
-    }
-
-    /// Whether S3 rejected temporary credentials because they have expired.
-    #[must_use]
-    pub fn is_expired_token(&self) -> bool {
-        self.has_code("ExpiredToken") || self.has_code("InvalidToken")
-    }
-
-    fn has_code(&self, expected: &str) -> bool {
+    /// Whether S3 returned the error code `expected`.
+    pub(crate) fn has_code(&self, expected: &str) -> bool {
         matches!(self, Self::Call { code, .. } if code == expected)
     }
 }
@@ -165,6 +146,11 @@ impl Bucket {
     #[must_use]
     pub fn url(&self) -> &BucketUrl {
         self.signer.bucket_url()
+    }
+
+    /// The SDK's client, for the calls that only the doctor makes.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Returns the attributes of the object `key`, or `None` if it does not exist. (Without the permission
@@ -240,7 +226,8 @@ impl Bucket {
         })
     }
 
-    fn call_error<E>(&self, call: &'static str, error: &SdkError<E>) -> BucketError
+    /// Describes a failed `call` of the SDK by S3's error code.
+    pub(crate) fn call_error<E>(&self, call: &'static str, error: &SdkError<E>) -> BucketError
     where
         E: std::error::Error + ProvideErrorMetadata + 'static,
     {

@@ -29,7 +29,7 @@ pub struct MultipartUpload<'a> {
 
 /// An uploaded part.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UploadedPart {
+pub struct StoredPart {
     /// Part number, from 1.
     pub number: u16,
     /// Entity tag as S3 returns it, with quotes.
@@ -107,7 +107,7 @@ impl Bucket {
     ///
     /// # Errors
     /// When the upload does not exist, or a call fails.
-    pub async fn list_parts(&self, upload: MultipartUpload<'_>) -> Result<Vec<UploadedPart>, MultipartError> {
+    pub async fn list_parts(&self, upload: MultipartUpload<'_>) -> Result<Vec<StoredPart>, MultipartError> {
         let call = self.client.list_parts().bucket(&*self.name).key(upload.key.as_str());
         let mut pages = call.upload_id(upload.id).into_paginator().send();
         let mut parts = Vec::new();
@@ -210,8 +210,8 @@ impl Bucket {
     }
 }
 
-fn parse_part(part: aws_sdk_s3::types::Part) -> Option<UploadedPart> {
-    Some(UploadedPart {
+fn parse_part(part: aws_sdk_s3::types::Part) -> Option<StoredPart> {
+    Some(StoredPart {
         number: part.part_number?.try_into().ok()?,
         e_tag: part.e_tag?,
         size: part.size?.try_into().ok()?,
@@ -220,9 +220,9 @@ fn parse_part(part: aws_sdk_s3::types::Part) -> Option<UploadedPart> {
 
 /// Returns the requested parts as S3 stores them.
 fn select_parts(
-    uploaded: &[UploadedPart],
+    uploaded: &[StoredPart],
     requested: &RequestedParts,
-) -> Result<Vec<UploadedPart>, MultipartError> {
+) -> Result<Vec<StoredPart>, MultipartError> {
     let by_number: HashMap<_, _> = uploaded.iter().map(|part| (part.number, part)).collect();
     if requested.is_empty() {
         return Err(MultipartError::Parts("the list is empty".into()));
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn only_uploaded_parts_in_ascending_order_are_selected() {
         let uploaded =
-            [1, 2, 4].map(|number| UploadedPart { number, e_tag: format!("\"t{number}\""), size: 5 });
+            [1, 2, 4].map(|number| StoredPart { number, e_tag: format!("\"t{number}\""), size: 5 });
         for (requested, numbers) in [
             (vec![(1, "t1"), (2, "\"t2\"")], Some(vec![1, 2])),
             (vec![(4, "t4")], Some(vec![4])),

@@ -1,166 +1,157 @@
-//! Settings of the web side: the listen address, authentication, uploads and limits.
+//! The web side: HTTP and Socket.IO.
 
 use std::{
-    net::SocketAddr,
-    num::{NonZeroU32, NonZeroUsize},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
+use clap::Args;
 use secrecy::SecretString;
 
 use super::{
-    CommonConfig, WebConfig,
-    args::WebArgs,
-    validate::{Validator, non_empty},
+    auth::{AuthArgs, parse_secret},
+    limits::LimitArgs,
+    rules,
+    setting::{Setting, boolean, integer, parsed, seconds, text},
+    validate::Validator,
 };
 use crate::{
-    auth::{AuthSettings, JwksUrl, KeySources, Rights},
+    auth::AuthSettings,
     http::{AllowedOrigins, UploadRules},
-    limit::{LimitSettings, Rate},
+    limit::LimitSettings,
     socketio::ConnectionLimits,
 };
 
 /// S3's limit on the size of one PUT.
 const MAX_PUT_BYTES: u64 = 5 * 1024 * 1024 * 1024;
 
-/// Arguments of the web side whose defaults differ between `dev` and `serve`.
-pub(super) struct PerCommandArgs<'a> {
-    pub(super) bind_addr: &'a str,
-    pub(super) port: &'a str,
-    pub(super) auth: &'a str,
-    pub(super) allowed_origins: &'a str,
-    pub(super) rate_limits: &'a str,
+/// Settings of the web side with the same default in `dev` and `serve`.
+#[derive(Debug, Args)]
+pub(super) struct WebArgs {
+    #[command(flatten)]
+    auth: AuthArgs,
+    /// Secret that seals the names of uploads, at least 32 bytes, the same in all processes; if unset,
+    /// AUTH_JWT_SECRET, or else a permanent AWS secret key
+    #[arg(long, env = "UPLOAD_NAME_SECRET", hide_env_values = true)]
+    #[arg(value_name = "SECRET", value_parser = parsed(parse_secret))]
+    upload_name_secret: Option<Setting<SecretString>>,
+    /// Maximum size of a photo
+    #[arg(long, env = "UPLOAD_MAX_BYTES", default_value = "52428800")]
+    #[arg(value_name = "BYTES", value_parser = integer::<u64>(1..=MAX_PUT_BYTES))]
+    upload_max_bytes: Setting<u64>,
+    /// Maximum number of feeds that one connection may join
+    #[arg(long, env = "MAX_FEEDS_PER_CONNECTION", default_value = "100")]
+    #[arg(value_name = "NUMBER", value_parser = integer::<usize>(1..=10_000))]
+    max_feeds_per_connection: Setting<usize>,
+    /// Maximum size of a Socket.IO message from a client; if unset, the size of a handshake with a token of
+    /// 8 KiB and MAX_FEEDS_PER_CONNECTION feeds: 41216 for 100
+    #[arg(long, env = "MAX_MESSAGE_BYTES")]
+    #[arg(value_name = "BYTES", value_parser = integer::<usize>(1024..=16_777_216))]
+    max_message_bytes: Option<Setting<usize>>,
+    #[command(flatten)]
+    limits: LimitArgs,
+    /// Time within which the body of a request must arrive; its head must arrive within 10 seconds, or within
+    /// this time if it is shorter
+    #[arg(long, env = "REQUEST_TIMEOUT_SECS", default_value = "30")]
+    #[arg(value_name = "SECONDS", value_parser = seconds(1..=3600))]
+    request_timeout_secs: Setting<Duration>,
+    /// Time after which a connection without a request is closed; longer than the idle timeout of the load
+    /// balancer in front, which could otherwise send a request on a connection that is closing
+    #[arg(long, env = "KEEP_ALIVE_SECS", default_value = "120")]
+    #[arg(value_name = "SECONDS", value_parser = seconds(1..=3600))]
+    keep_alive_secs: Setting<Duration>,
+    /// Time after which a connection that accepts no events is closed; the client recovers by its cursor
+    #[arg(long, env = "SLOW_CLIENT_SECS", default_value = "30")]
+    #[arg(value_name = "SECONDS", value_parser = seconds(1..=3600))]
+    slow_client_secs: Setting<Duration>,
+    /// Whether all clients receive an event for each connection and disconnection, as from the old server
+    #[arg(long, env = "ANNOUNCE_CONNECTIONS", default_value = "false")]
+    #[arg(value_name = "BOOLEAN", value_parser = boolean())]
+    announce_connections: Setting<bool>,
+    /// Bearer token that /metrics and the details of /readyz require; if unset, both are public
+    #[arg(long, env = "METRICS_TOKEN", hide_env_values = true)]
+    #[arg(value_name = "TOKEN", value_parser = text::<SecretString>())]
+    metrics_token: Option<Setting<SecretString>>,
 }
 
-impl Validator {
-    pub(super) fn validate_web(
-        &mut self,
-        args: &WebArgs,
-        common: &CommonConfig,
-        per_command: &PerCommandArgs<'_>,
+/// Values of the settings whose defaults differ between `dev` and `serve`.
+pub(super) struct PerCommandValues {
+    /// `None` if invalid.
+    pub(super) ip: Option<IpAddr>,
+    pub(super) port: u16,
+    pub(super) auth: bool,
+    pub(super) origins: AllowedOrigins,
+    pub(super) rate_limits: bool,
+}
+
+/// Settings of the web side: HTTP and Socket.IO.
+#[derive(Debug)]
+pub struct WebConfig {
+    /// Address to listen on.
+    pub address: SocketAddr,
+    /// How tokens are verified.
+    pub auth: AuthSettings,
+    /// Origins whose pages may send requests.
+    pub origins: AllowedOrigins,
+    /// Secret that seals the names of uploads, if configured.
+    pub upload_name_secret: Option<SecretString>,
+    /// Limits on the size and type of uploads.
+    pub uploads: UploadRules,
+    /// Limits of one Socket.IO connection.
+    pub socketio: ConnectionLimits,
+    /// Time after which a connection without a request is closed.
+    pub keep_alive: Duration,
+    /// Rate limits and connection limits.
+    pub limits: LimitSettings,
+    /// Bearer token that grants access to the metrics.
+    pub metrics_token: Option<SecretString>,
+    /// Whether old clients receive an event for each connection and disconnection.
+    pub announce_connections: bool,
+}
+
+impl WebArgs {
+    pub(super) fn validate(
+        self,
+        per_command: PerCommandValues,
+        content_types: Vec<String>,
+        validator: &mut Validator,
     ) -> WebConfig {
+        if per_command.auth {
+            rules::check_key_sources(&self.auth, validator);
+        }
+        // An invalid address is replaced by a placeholder, like every invalid value.
+        let ip = per_command.ip.unwrap_or(Ipv4Addr::LOCALHOST.into());
+        let feeds_per_connection = validator.value(self.max_feeds_per_connection);
+        let max_message_bytes = validator.optional(self.max_message_bytes);
         WebConfig {
-            address: self.parse_listen_address(per_command.bind_addr, per_command.port),
-            auth: self.validate_auth(args, per_command.auth),
-            origins: self.parse_value::<AllowedOrigins>("ALLOWED_ORIGINS", per_command.allowed_origins),
-            upload_name_secret: self.validate_secret("UPLOAD_NAME_SECRET", &args.upload_name_secret),
+            address: SocketAddr::new(ip, per_command.port),
+            auth: self.auth.validate(per_command.auth, validator),
+            origins: per_command.origins,
+            upload_name_secret: validator.optional(self.upload_name_secret),
             uploads: UploadRules {
-                max_bytes: self.parse_u64("UPLOAD_MAX_BYTES", &args.upload_max_bytes, 1..=MAX_PUT_BYTES),
-                content_types: common.content_types.clone(),
+                max_bytes: validator.value(self.upload_max_bytes),
+                content_types,
                 record_uploader: true,
             },
-            socketio: self.validate_connection_limits(args),
-            keep_alive: self.parse_seconds("KEEP_ALIVE_SECS", &args.keep_alive_secs, 1..=3600),
-            limits: self.validate_limits(args, per_command.rate_limits),
-            metrics_token: non_empty(&args.metrics_token).map(SecretString::from),
-            announce_connections: self.parse_bool("ANNOUNCE_CONNECTIONS", &args.announce_connections),
-        }
-    }
-
-    fn validate_connection_limits(&mut self, args: &WebArgs) -> ConnectionLimits {
-        let feeds = self.parse_usize("MAX_FEEDS_PER_CONNECTION", &args.max_feeds_per_connection, 1..=10_000);
-        ConnectionLimits {
-            feeds_per_connection: feeds,
-            request_timeout: self.parse_seconds("REQUEST_TIMEOUT_SECS", &args.request_timeout_secs, 1..=3600),
-            stall_timeout: self.parse_seconds("SLOW_CLIENT_SECS", &args.slow_client_secs, 1..=3600),
-            max_message_bytes: match non_empty(&args.max_message_bytes) {
-                Some(bytes) => self.parse_usize("MAX_MESSAGE_BYTES", bytes, 1024..=16_777_216),
-                None => ConnectionLimits::max_handshake_bytes(feeds),
+            socketio: ConnectionLimits {
+                feeds_per_connection,
+                request_timeout: validator.value(self.request_timeout_secs),
+                stall_timeout: validator.value(self.slow_client_secs),
+                max_message_bytes: max_message_bytes
+                    .unwrap_or_else(|| ConnectionLimits::max_handshake_bytes(feeds_per_connection)),
             },
+            keep_alive: validator.value(self.keep_alive_secs),
+            limits: self.limits.validate(per_command.rate_limits, validator),
+            metrics_token: validator.optional(self.metrics_token),
+            announce_connections: validator.value(self.announce_connections),
         }
     }
+}
 
-    fn validate_limits(&mut self, args: &WebArgs, rate_limits: &str) -> LimitSettings {
-        if !matches!(rate_limits, "on" | "off") {
-            self.add_error("RATE_LIMITS", "must be on or off");
-        }
-        let WebArgs { max_connections_per_address: per_address, trusted_proxy_hops: hops, rates, .. } = args;
-        let (second, minute) = (Duration::from_secs(1), Duration::from_mins(1));
-        let grants = self.parse_rate(
-            ("GRANTS_PER_MINUTE", &rates.grants_per_minute),
-            ("GRANTS_BURST", &rates.grants_burst),
-            minute,
-        );
-        let requests = self.parse_rate(
-            ("REQUESTS_PER_MINUTE", &rates.requests_per_minute),
-            ("REQUESTS_BURST", &rates.requests_burst),
-            minute,
-        );
-        let joins = self.parse_rate(
-            ("JOINS_PER_SECOND", &rates.joins_per_second),
-            ("JOINS_BURST", &rates.joins_burst),
-            second,
-        );
-        let if_enabled = |rate: Option<Rate>| rate.filter(|_| rate_limits == "on");
-        LimitSettings {
-            grants: if_enabled(grants),
-            requests: if_enabled(requests),
-            joins: if_enabled(joins),
-            connections: self.parse_usize("MAX_CONNECTIONS", &args.max_connections, 1..=1_000_000),
-            connections_per_address: NonZeroUsize::new(self.parse_usize(
-                "MAX_CONNECTIONS_PER_ADDRESS",
-                per_address,
-                0..=1_000_000,
-            )),
-            trusted_proxy_hops: self.parse_usize("TRUSTED_PROXY_HOPS", hops, 0..=16),
-        }
-    }
+pub(super) fn parse_ip(text: &str) -> Result<IpAddr, &'static str> {
+    text.parse().map_err(|_| "must be an IP address, for example 127.0.0.1 or 0.0.0.0")
+}
 
-    fn parse_rate(
-        &mut self,
-        (count_name, count): (&'static str, &str),
-        (burst_name, burst): (&'static str, &str),
-        period: Duration,
-    ) -> Option<Rate> {
-        let count = self.parse_u64(count_name, count, 0..=1_000_000);
-        let burst = self.parse_u64(burst_name, burst, 1..=1_000_000);
-        let [count, burst] = [count, burst].map(|n| u32::try_from(n).ok().and_then(NonZeroU32::new));
-        Some(Rate::new(count?, period, burst?))
-    }
-
-    fn validate_auth(&mut self, args: &WebArgs, auth: &str) -> AuthSettings {
-        let anonymous = self.parse_value::<Rights>("AUTH_ANONYMOUS", &args.auth_anonymous);
-        let keys = match auth {
-            "off" => None,
-            "on" => Some(self.validate_key_sources(args)),
-            _ => {
-                self.add_error("AUTH", "must be on or off");
-                None
-            }
-        };
-        AuthSettings {
-            keys,
-            anonymous,
-            audience: non_empty(&args.tokens.auth_audience).map(str::to_owned),
-            issuer: non_empty(&args.tokens.auth_issuer).map(str::to_owned),
-        }
-    }
-
-    fn validate_key_sources(&mut self, args: &WebArgs) -> KeySources {
-        let secret = self.validate_secret("AUTH_JWT_SECRET", &args.tokens.auth_jwt_secret);
-        let url = non_empty(&args.auth_jwks_url);
-        if secret.is_none() && url.is_none() {
-            self.add_error(
-                "AUTH_JWT_SECRET",
-                "or AUTH_JWKS_URL must be set; only AUTH=off starts without a key source, and grants every client every right",
-            );
-        }
-        let jwks = url.and_then(|url| {
-            let url = url.parse::<JwksUrl>();
-            url.map_err(|error| self.add_error("AUTH_JWKS_URL", error.to_string())).ok()
-        });
-        KeySources { secret, jwks }
-    }
-
-    fn parse_listen_address(&mut self, bind_addr: &str, port: &str) -> SocketAddr {
-        let port = port.parse().unwrap_or_else(|_| {
-            self.add_error("PORT", "must be an integer from 0 to 65535");
-            0
-        });
-        let ip = bind_addr.parse().unwrap_or_else(|_| {
-            self.add_error("BIND_ADDR", "must be an IP address, for example 127.0.0.1 or 0.0.0.0");
-            [127, 0, 0, 1].into()
-        });
-        SocketAddr::new(ip, port)
-    }
+pub(super) fn parse_origins(text: &str) -> Result<AllowedOrigins, String> {
+    text.parse().map_err(|error| format!("is invalid: {error}"))
 }

@@ -1,35 +1,18 @@
-//! Checks of the bucket: credentials, region, encryption, lifecycle.
+//! Checks the bucket: its existence, the access to it, its region.
 
-use super::{Finding, remediation};
-use crate::bucket::{Bucket, BucketError, Encryption};
+use super::{remediation, report::Finding};
+use crate::bucket::{Bucket, BucketError};
 
-/// Whether S3 accepts the credentials. Other errors of the first call are reported by [`check_bucket`].
-pub(super) fn check_credentials(first_error: Option<&BucketError>) -> Finding {
-    const CHECK: &str = "credentials";
-    match first_error {
-        Some(error) if error.is_expired_token() => {
-            let fix = "get new temporary credentials: aws sso login, or aws sts assume-role, and set \
-                 AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN";
-            Finding::failure(CHECK, format!("the temporary credentials have expired: {error}"), fix)
-        }
-        Some(error) if error.is_invalid_key() => Finding::failure(
-            CHECK,
-            format!("S3 rejects the access key: {error}"),
-            remediation::create_access_key(),
-        ),
-        _ => Finding::ok(CHECK, "credentials and a region are configured"),
-    }
-}
+const CHECK: &str = "bucket";
 
 pub(super) async fn check_bucket(
     bucket: &Bucket,
     first_error: Option<&BucketError>,
     region: &str,
 ) -> Finding {
-    const CHECK: &str = "bucket";
     let name = bucket.name();
     match first_error {
-        Some(error) if error.is_wrong_region() => {
+        Some(error) if is_wrong_region(error) => {
             let found = format!("{name} is not in {region}, the configured region");
             let fix =
                 format!("set AWS_REGION to the output of: aws s3api get-bucket-location --bucket {name}");
@@ -45,7 +28,7 @@ pub(super) async fn check_bucket(
         }
         None => {}
     }
-    match bucket.fetch_region().await {
+    match fetch_region(bucket).await {
         Ok(actual) if actual != region => {
             let found = format!("{name} is in {actual}, the configured region is {region}");
             Finding::failure(CHECK, found, format!("AWS_REGION={actual}"))
@@ -55,34 +38,19 @@ pub(super) async fn check_bucket(
     }
 }
 
-pub(super) async fn check_encryption(bucket: &Bucket) -> Finding {
-    const CHECK: &str = "bucket-encryption";
-    match bucket.fetch_encryption().await {
-        Ok(Encryption::S3) => Finding::ok(CHECK, "S3 managed keys"),
-        Ok(Encryption::AwsManaged) => Finding::ok(
-            CHECK,
-            "aws/s3, the AWS managed KMS key: only users of the bucket's own account can use it",
-        ),
-        Ok(Encryption::Key(key)) => {
-            Finding::ok(CHECK, format!("KMS key {key}; the round trip shows whether the server may use it"))
-        }
-        Err(error) => report_unreadable(CHECK, &error),
-    }
+async fn fetch_region(bucket: &Bucket) -> Result<String, BucketError> {
+    let call = bucket.client().get_bucket_location().bucket(bucket.name()).send().await;
+    let response = call.map_err(|error| bucket.call_error("GetBucketLocation", &error))?;
+    // GetBucketLocation returns nothing for us-east-1, and the old name for some buckets in eu-west-1.
+    Ok(match response.location_constraint.as_ref().map_or("", |region| region.as_str()) {
+        "" => "us-east-1".to_owned(),
+        "EU" => "eu-west-1".to_owned(),
+        region => region.to_owned(),
+    })
 }
 
-pub(super) async fn check_lifecycle(bucket: &Bucket) -> Finding {
-    const CHECK: &str = "lifecycle";
-    match bucket.fetch_upload_expiry_days().await {
-        Ok(Some(days)) => {
-            Finding::ok(CHECK, format!("incomplete multipart uploads are aborted after {days} days"))
-        }
-        Ok(None) => Finding::warning(
-            CHECK,
-            "incomplete multipart uploads are never aborted, and their parts are billed",
-            format!("{} (its rule abort-abandoned-uploads)", remediation::deploy_photos_stack("")),
-        ),
-        Err(error) => report_unreadable(CHECK, &error),
-    }
+fn is_wrong_region(error: &BucketError) -> bool {
+    error.has_code("PermanentRedirect") || error.has_code("AuthorizationHeaderMalformed")
 }
 
 /// Reports a setting that S3 did not return.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Finding, format_with_sources};
+use super::report::{Finding, format_with_sources};
 
 const CHECK: &str = "clock";
 /// S3 refuses requests whose signing time differs from its own by more than 15 minutes.

@@ -5,31 +5,57 @@
 //! origin and the method. See
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/cors.html#cors-eval-criteria>.
 
-use super::{Finding, bucket::report_unreadable, remediation};
-use crate::bucket::{BucketError, CorsRule};
+use super::{bucket::report_unreadable, remediation, report::Finding};
+use crate::bucket::{Bucket, BucketError};
 
 const CHECK: &str = "cors";
 /// The headers that an upload may send.
 const UPLOAD_HEADERS: [&str; 4] =
     ["content-type", "if-none-match", "x-amz-meta-filename", "x-amz-checksum-sha256"];
 
-pub(super) fn check_cors(rules: &Result<Vec<CorsRule>, BucketError>, origins: &[String]) -> Finding {
-    let rules = match rules {
+#[derive(Debug)]
+struct CorsRule {
+    /// Allowed origins, with at most one `*` each.
+    origins: Vec<String>,
+    methods: Vec<String>,
+    /// Allowed request headers, with at most one `*` each.
+    headers: Vec<String>,
+    /// Response headers that scripts may read.
+    exposed_headers: Vec<String>,
+}
+
+pub(super) async fn check_cors(bucket: &Bucket, origins: &[String]) -> Finding {
+    let rules = match fetch_cors_rules(bucket).await {
         Ok(rules) => rules,
-        Err(error) => return report_unreadable(CHECK, error),
+        Err(error) => return report_unreadable(CHECK, &error),
     };
     if origins.is_empty() {
         return Finding::ok(CHECK, "ALLOWED_ORIGINS is empty; native apps need no CORS");
     }
     let problems: Vec<_> = origins
         .iter()
-        .filter_map(|origin| find_problem(rules, origin).map(|problem| format!("{origin}: {problem}")))
+        .filter_map(|origin| find_problem(&rules, origin).map(|problem| format!("{origin}: {problem}")))
         .collect();
     if problems.is_empty() {
         return Finding::ok(CHECK, format!("pages of {} may upload and read the ETag", origins.join(", ")));
     }
     let fix = remediation::deploy_photos_stack(&format!("\"AllowedOrigins={}\"", origins.join(",")));
     Finding::failure(CHECK, problems.join("; "), fix)
+}
+
+async fn fetch_cors_rules(bucket: &Bucket) -> Result<Vec<CorsRule>, BucketError> {
+    let call = bucket.client().get_bucket_cors().bucket(bucket.name()).send().await;
+    let response = match call.map_err(|error| bucket.call_error("GetBucketCors", &error)) {
+        Err(error) if error.has_code("NoSuchCORSConfiguration") => return Ok(Vec::new()),
+        response => response?,
+    };
+    let rules = response.cors_rules.unwrap_or_default().into_iter().map(|rule| CorsRule {
+        origins: rule.allowed_origins,
+        methods: rule.allowed_methods,
+        headers: rule.allowed_headers.unwrap_or_default(),
+        exposed_headers: rule.expose_headers.unwrap_or_default(),
+    });
+    Ok(rules.collect())
 }
 
 /// Returns why pages of `origin` can't upload.

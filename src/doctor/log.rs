@@ -1,7 +1,10 @@
 //! Checks of the Redis that stores the feed log.
 
-use super::{Finding, format_with_sources};
-use crate::log::{RedisHealth, RedisProbeError, RedisSettings};
+use super::{
+    redis_probe::{RedisHealth, RedisProbeError, probe_redis},
+    report::{Finding, format_with_sources},
+};
+use crate::log::RedisSettings;
 
 const CHECK: &str = "redis";
 /// The first version whose scripts and streams support the log.
@@ -11,7 +14,7 @@ pub(super) async fn check_redis(settings: Option<&RedisSettings>) -> Vec<Finding
     let Some(settings) = settings else {
         return vec![Finding::ok(CHECK, "not configured, the log is in memory")];
     };
-    match settings.probe().await {
+    match probe_redis(settings).await {
         Ok(health) => vec![
             check_server(&health),
             check_eviction(&health),

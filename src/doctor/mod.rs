@@ -6,12 +6,17 @@
 //! itself, each message once; it releases the messages that are not its own.
 
 mod bucket;
+mod bucket_encryption;
 mod clock;
 mod cors;
+mod credentials;
+mod lifecycle;
 mod log;
 mod notification;
+mod notification_config;
 mod policy;
 mod queue;
+mod redis_probe;
 mod remediation;
 mod report;
 mod round_trip;
@@ -27,6 +32,8 @@ use crate::{
     queue::SqsQueue,
 };
 use notification::EventRoute;
+pub use redis_probe::{RedisHealth, RedisProbeError, probe_redis};
+use report::format_with_sources;
 pub use report::{Finding, Level, Report};
 
 /// The checks without which no event arrives.
@@ -66,7 +73,7 @@ pub async fn check_deployment(sdk: &SdkConfig, deployment: &Deployment) -> Repor
 
 async fn check_aws(sdk: &SdkConfig, deployment: &Deployment, bucket: &Bucket) -> Vec<Finding> {
     let first_error = bucket.check_access().await.err();
-    let credentials = bucket::check_credentials(first_error.as_ref());
+    let credentials = credentials::check_credentials(first_error.as_ref());
     let refused = credentials.level == Level::Failure;
     let mut checks = vec![credentials, clock::check_clock(bucket.url().origin.as_ref()).await];
     if refused {
@@ -80,16 +87,16 @@ async fn check_aws(sdk: &SdkConfig, deployment: &Deployment, bucket: &Bucket) ->
     checks.push(bucket::check_bucket(bucket, first_error.as_ref(), &region).await);
     let sqs = SqsQueue::new(sdk, deployment.queue_url.clone(), Duration::from_secs(20));
     checks.extend(check_events(bucket, &sqs).await);
-    checks.push(bucket::check_encryption(bucket).await);
-    checks.push(cors::check_cors(&bucket.fetch_cors_rules().await, &deployment.origins));
-    checks.push(bucket::check_lifecycle(bucket).await);
+    checks.push(bucket_encryption::check_bucket_encryption(bucket).await);
+    checks.push(cors::check_cors(bucket, &deployment.origins).await);
+    checks.push(lifecycle::check_lifecycle(bucket).await);
     check_round_trip(bucket, &sqs, deployment.event_timeout, checks).await
 }
 
 /// Checks the route of events from the bucket to the queue.
 async fn check_events(bucket: &Bucket, sqs: &SqsQueue) -> Vec<Finding> {
     let attributes = sqs.fetch_attributes().await;
-    let notification = bucket.fetch_notification_config().await;
+    let notification = notification_config::fetch_notification_config(bucket).await;
     let queue_arn = attributes.as_ref().map_or("", |attributes| attributes.text("QueueArn"));
     let prefix = bucket.prefix().as_str();
     let route = notification
@@ -124,12 +131,4 @@ async fn check_round_trip(
     }
     checks.push(round_trip);
     checks
-}
-
-/// Formats an error and its sources. Some errors repeat their source's message, which appears once.
-fn format_with_sources(error: &dyn std::error::Error) -> String {
-    let layers = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
-    let mut layers: Vec<_> = layers.collect();
-    layers.dedup();
-    layers.join(": ")
 }

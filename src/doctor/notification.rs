@@ -1,7 +1,12 @@
 //! Checks of the bucket's event notifications: which events go where.
 
-use super::{Finding, bucket::report_unreadable, remediation};
-use crate::bucket::{BucketError, NotificationConfig, NotificationTarget};
+use super::{
+    bucket::report_unreadable,
+    notification_config::{NotificationConfig, NotificationTarget},
+    remediation,
+    report::Finding,
+};
+use crate::bucket::BucketError;
 
 const CHECK: &str = "notification";
 /// The event types that the feed log needs.

@@ -1,10 +1,10 @@
 //! Checks of the queue: type, policy, encryption, limits, dead-letter queue.
 
 use super::{
-    Finding,
     notification::EventRoute,
     policy::{PolicyDecision, Sender},
     remediation,
+    report::Finding,
 };
 use crate::queue::{QueueAttributes, QueueError, SqsQueue};
 

@@ -89,3 +89,11 @@ impl Report {
         text
     }
 }
+
+/// Formats an error and its sources. Some errors repeat their source's message, which appears once.
+pub(super) fn format_with_sources(error: &dyn std::error::Error) -> String {
+    let layers = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
+    let mut layers: Vec<_> = layers.collect();
+    layers.dedup();
+    layers.join(": ")
+}

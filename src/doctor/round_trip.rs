@@ -1,18 +1,21 @@
 //! Stores an object, waits for its event, deletes the object.
 
+mod error;
+mod ping_object;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Finding, bucket::stack_parameters, format_with_sources, remediation};
+use super::{bucket::stack_parameters, remediation, report::Finding};
 use crate::{
     bucket::{Bucket, Ping},
     events::{self, MessageBody},
-    queue::{Message, Queue, QueueError, ReceiptHandle, SqsQueue},
+    queue::{Message, Queue, ReceiptHandle, SqsQueue},
 };
+use error::RoundTripError;
 
 const CHECK: &str = "round-trip";
-const OBJECT_BODY: &[u8] = b"photoshare doctor";
 /// How long a running server may acknowledge the event before the doctor receives from the queue itself.
 const SERVER_GRACE_PERIOD: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -27,13 +30,6 @@ enum EventReceiver {
     Doctor,
     /// The event did not arrive in time.
     None,
-}
-
-/// A step of the round trip that failed, and its fix.
-#[derive(Debug, PartialEq, Eq)]
-struct RoundTripError {
-    found: String,
-    fix: String,
 }
 
 /// Received messages by their owner.
@@ -55,7 +51,7 @@ pub(super) async fn check_round_trip(
 ) -> Finding {
     let ping = Ping::random(bucket.prefix());
     let start = Instant::now();
-    if let Err(error) = store_ping(bucket, &ping).await {
+    if let Err(error) = ping_object::store(bucket, &ping).await {
         return error.into();
     }
     let put_time = start.elapsed();
@@ -67,7 +63,7 @@ pub(super) async fn check_round_trip(
     };
     let event_time = start.elapsed();
     let start = Instant::now();
-    if let Err(error) = bucket.delete_ping(&ping).await {
+    if let Err(error) = ping_object::delete(bucket, &ping).await {
         let found = format!("failed to delete {}: {error}", ping.key());
         let fix = remediation::deploy_access_stack(&stack_parameters(bucket));
         return Finding::failure(CHECK, found, fix);
@@ -97,64 +93,10 @@ pub(super) async fn check_round_trip(
     }
 }
 
-impl RoundTripError {
-    /// An error that may pass by itself.
-    fn transient(found: String) -> Self {
-        Self {
-            found,
-            fix: "run the doctor again; if it persists, check the network and the AWS status".into(),
-        }
-    }
-
-    /// A missing permission, which the access stack grants with these parameters.
-    fn access_denied(found: String, parameters: &str) -> Self {
-        let fix = format!(
-            "{} (and its KmsKeyArn, if bucket or queue has a customer managed key)",
-            remediation::deploy_access_stack(parameters)
-        );
-        Self { found, fix }
-    }
-
-    fn from_queue_error(error: &QueueError) -> Self {
-        if error.is_access_denied() {
-            Self::access_denied(error.to_string(), &remediation::parameter_from_output("QueueArn"))
-        } else {
-            Self::transient(error.to_string())
-        }
-    }
-}
-
 impl From<RoundTripError> for Finding {
     fn from(RoundTripError { found, fix }: RoundTripError) -> Self {
         Self::failure(CHECK, found, fix)
     }
-}
-
-async fn store_ping(bucket: &Bucket, ping: &Ping) -> Result<(), RoundTripError> {
-    let (url, headers) = bucket.presign_ping(ping, OBJECT_BODY.len() as u64);
-    let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build();
-    let mut request =
-        client.map_err(|error| RoundTripError::transient(error.to_string()))?.put(url).body(OBJECT_BODY);
-    for (name, value) in headers {
-        request = request.header(name, value);
-    }
-    // Errors omit the URL: its signature is valid for some minutes.
-    let response = request
-        .send()
-        .await
-        .map_err(|error| RoundTripError::transient(format_with_sources(&error.without_url())))?;
-    let status = response.status();
-    if status.is_success() {
-        return Ok(());
-    }
-    let body = response.text().await.unwrap_or_default();
-    let code = body.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
-    let found = format!("the presigned PUT was refused: {status} {}", code.map_or("", |(code, _)| code));
-    Err(if status.is_server_error() {
-        RoundTripError::transient(found)
-    } else {
-        RoundTripError::access_denied(found, &stack_parameters(bucket))
-    })
 }
 
 /// Waits for the event of `ping`, then releases the received messages of others, also after an error. A
@@ -190,8 +132,7 @@ async fn receive_event(
 ) -> Result<EventReceiver, RoundTripError> {
     let (start, grace_period) = (Instant::now(), SERVER_GRACE_PERIOD.min(event_timeout / 2));
     while start.elapsed() < event_timeout {
-        let acknowledged = bucket
-            .is_acknowledged(ping)
+        let acknowledged = ping_object::is_acknowledged(bucket, ping)
             .await
             .map_err(|error| RoundTripError::access_denied(error.to_string(), &stack_parameters(bucket)))?;
         if acknowledged {

@@ -5,7 +5,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ObjectEvent, RecordError, non_empty, parse_sequencer};
+use super::object_event::{ObjectEvent, RecordError, non_empty, parse_sequencer};
 
 #[derive(Deserialize)]
 struct Envelope {
@@ -17,20 +17,20 @@ struct Envelope {
 
 #[derive(Deserialize)]
 struct Detail {
-    bucket: Option<Bucket>,
-    object: Option<Object>,
+    bucket: Option<DetailBucket>,
+    object: Option<DetailObject>,
     reason: Option<String>,
     #[serde(rename = "deletion-type")]
     deletion_type: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Bucket {
+struct DetailBucket {
     name: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Object {
+struct DetailObject {
     key: Option<String>,
     size: Option<u64>,
     etag: Option<String>,

@@ -6,7 +6,10 @@ use aws_lambda_events::s3::S3Entity;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ObjectEvent, RecordError, check_version, decode_key, non_empty, parse_sequencer};
+use super::{
+    key_encoding::decode_key,
+    object_event::{ObjectEvent, RecordError, check_version, non_empty, parse_sequencer},
+};
 
 /// A record, with the inner part as `aws_lambda_events` defines it. The record type of that crate is not
 /// used: it requires fields that are not needed here and that some S3 implementations do not send

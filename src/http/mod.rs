@@ -10,7 +10,7 @@
 //!               └─ error        problems as responses
 //! ```
 //!
-//! A route is registered once, in [`router`], together with its `OpenAPI` operation.
+//! A route is registered once, in `router.rs`, together with its `OpenAPI` operation.
 
 mod allowed_origins;
 mod dto;

@@ -153,7 +153,7 @@ impl Hub {
     }
 
     /// Starts to follow `feed`. Must be called **before** the subscriber reads the log, so that no entry is
-    /// lost between the read and [`Watching::subscribe`].
+    /// lost between the read and [`WatchGuard::subscribe`].
     #[must_use]
     pub fn watch(self: &Arc<Self>, feed: &FeedId) -> WatchGuard {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);

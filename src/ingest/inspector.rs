@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tracing::info;
 
-use super::{DropReason, IngestError};
+use super::outcome::{DropReason, IngestError};
 use crate::{
     bucket::{Bucket, ObjectSample},
     feed::{FeedEvent, Photo},

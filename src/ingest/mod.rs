@@ -3,20 +3,23 @@
 //! This is the only module that uses the queue, the bucket and the log together.
 
 mod inspector;
+mod outcome;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tracing::{debug, warn};
 
 use crate::{
-    bucket::{Bucket, BucketError, Ping},
+    bucket::{Bucket, Ping},
     events::{self, MessageBody, ObjectEvent, RecordError},
     feed::{EventKind, FeedEvent, ObjectKey, Photo},
     log::{AppendOutcome, FeedLog, LogError, Proof},
     queue::{Disposition, Handler, Message},
 };
+
+use outcome::{DropReason, IngestError};
 
 pub use inspector::{Inspector, InspectorConfig, RejectAction};
 
@@ -28,37 +31,10 @@ pub struct IngestHandler {
     inspector: Option<Inspector>,
 }
 
-/// Why a record was dropped on purpose. Exported as the `reason` label of a metric.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum DropReason {
-    OtherBucket,
-    NotAPhotoKey,
-    OtherEvent,
-    DoctorPing,
-    Duplicate,
-    Stale,
-    ObjectMissing,
-    ObjectExists,
-    TypeNotAllowed,
-}
-
 /// The result of ingesting one record.
 enum RecordOutcome {
     Announced,
     Dropped(DropReason),
-}
-
-/// Why a record could not be ingested.
-#[derive(Debug, thiserror::Error)]
-enum IngestError {
-    #[error(transparent)]
-    UnreadableRecord(#[from] RecordError),
-    #[error(transparent)]
-    Log(#[from] LogError),
-    #[error(transparent)]
-    Bucket(#[from] BucketError),
-    #[error("inspection of {key} timed out after {} s", .limit.as_secs())]
-    Timeout { key: ObjectKey, limit: Duration },
 }
 
 impl IngestHandler {
@@ -242,22 +218,6 @@ fn parse_event_kind(event_name: &str) -> Option<EventKind> {
             Some(EventKind::Removed)
         }
         _ => None,
-    }
-}
-
-impl DropReason {
-    fn label(self) -> &'static str {
-        match self {
-            Self::OtherBucket => "other_bucket",
-            Self::NotAPhotoKey => "no_photo_key",
-            Self::OtherEvent => "other_event",
-            Self::DoctorPing => "doctor",
-            Self::Duplicate => "duplicate",
-            Self::Stale => "stale",
-            Self::ObjectMissing => "gone",
-            Self::ObjectExists => "still_there",
-            Self::TypeNotAllowed => "not_allowed",
-        }
     }
 }
 

@@ -18,11 +18,9 @@ use s3s::{
 };
 
 use crate::queue::LocalQueue;
+pub use notifier::BUCKET_NAME;
 use signed_headers::RequireSignedHeaders;
 use store::NotifyingStore;
-
-/// Name of the bucket, the first segment of its paths.
-pub const BUCKET_NAME: &str = "photoshare";
 
 /// Credentials for the embedded S3, stored with the data.
 #[derive(Clone)]

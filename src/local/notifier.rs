@@ -8,8 +8,10 @@ use std::sync::{
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::BUCKET_NAME;
 use crate::{events::encode_key, queue::LocalQueue};
+
+/// Name of the bucket, the first segment of its paths.
+pub const BUCKET_NAME: &str = "photoshare";
 
 /// Sends S3 event messages to the queue.
 #[derive(Debug)]

@@ -34,9 +34,9 @@ use crate::feed::{Cursor, EventKind, FeedEvent, FeedId, ObjectKey, Tag};
 
 pub use memory::MemoryLog;
 pub use presence::{PRESENCE_TTL, Presence};
+pub(crate) use redis::Script;
 pub use redis::{
-    RedisAddress, RedisAddressError, RedisHealth, RedisKeyPrefix, RedisKeyPrefixError, RedisLog,
-    RedisProbeError, RedisSettings,
+    RedisAddress, RedisAddressError, RedisKeyPrefix, RedisKeyPrefixError, RedisLog, RedisSettings,
 };
 
 /// An event with its position in the log of its feed.

@@ -21,14 +21,14 @@ const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(30);
 /// is deleted within its visibility timeout.
 #[derive(Debug, Default)]
 pub struct LocalQueue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     /// Wakes a waiting receive: a message was sent or released.
     became_visible: Notify,
     next_id: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     visible: VecDeque<Message>,
     /// Received messages by receipt handle, with the time at which each becomes visible again.
     in_flight: HashMap<String, (Instant, Message)>,
@@ -43,7 +43,7 @@ impl LocalQueue {
         self.became_visible.notify_one();
     }
 
-    fn lock_state(&self) -> MutexGuard<'_, State> {
+    fn lock_state(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().expect("no panic while held")
     }
 
@@ -51,7 +51,7 @@ impl LocalQueue {
     fn receive_visible(&self) -> Vec<Message> {
         let now = Instant::now();
         let mut state = self.lock_state();
-        let State { visible, in_flight } = &mut *state;
+        let QueueState { visible, in_flight } = &mut *state;
         let timed_out = in_flight.extract_if(|_, (visible_at, _)| *visible_at <= now);
         visible.extend(timed_out.map(|(_, (_, message))| message));
         let count = visible.len().min(MAX_BATCH_SIZE);

@@ -1,6 +1,6 @@
 //! Message queues and the [`Consumer`] of one. Nothing here reads the body of a message.
 
-mod admin;
+mod attributes;
 mod backoff;
 mod batch;
 mod consumer;
@@ -12,11 +12,12 @@ use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 
-pub use admin::{MessageMove, QueueAttributes};
+pub use attributes::QueueAttributes;
 pub use consumer::{Consumer, ConsumerConfig, Handler};
 pub use health::ConsumerHealth;
 pub use local::LocalQueue;
 pub use sqs::SqsQueue;
+pub(crate) use sqs::call_error;
 
 /// The maximum number of messages that one call receives or deletes: the limit of SQS.
 pub const MAX_BATCH_SIZE: usize = 10;

@@ -29,13 +29,13 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 const RECEIVE_GRACE: Duration = Duration::from_secs(1);
 
 /// A [`Queue`] on Amazon SQS.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SqsQueue {
     /// The client for long polls: its timeout is longer than theirs.
-    pub(super) receive_client: Client,
-    pub(super) client: Client,
-    pub(super) url: String,
-    pub(super) visibility_timeout: Duration,
+    receive_client: Client,
+    client: Client,
+    url: String,
+    visibility_timeout: Duration,
 }
 
 impl SqsQueue {
@@ -49,6 +49,22 @@ impl SqsQueue {
             url,
             visibility_timeout,
         }
+    }
+
+    /// Creates a client of the queue at `url` with the same configuration.
+    pub(super) fn with_url(&self, url: String) -> Self {
+        Self { url, ..self.clone() }
+    }
+
+    /// The URL of the queue.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The SDK's client, for the calls that no server makes.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Receives up to 10 messages with a long poll of `wait_time`. They stay invisible to other consumers
@@ -73,6 +89,16 @@ impl SqsQueue {
             .await
             .map_err(|error| call_error("ReceiveMessage", &error))?;
         Ok(response.messages.unwrap_or_default().into_iter().filter_map(convert_message).collect())
+    }
+
+    /// Makes messages visible again at once. Returns how many calls failed: those messages become visible
+    /// when their visibility times out.
+    pub async fn release(&self, messages: &[ReceiptHandle]) -> usize {
+        let mut failed = 0;
+        for message in messages {
+            failed += usize::from(self.change_visibility(message, Duration::ZERO).await.is_err());
+        }
+        failed
     }
 }
 
@@ -161,7 +187,7 @@ fn whole_seconds(duration: Duration) -> i32 {
 
 /// Describes a failed call by the messages of the error and of its sources. The `Debug` text of the error
 /// is not used: it contains the response, which may hold message bodies and receipt handles.
-pub(super) fn call_error<E>(call: &'static str, error: &SdkError<E>) -> QueueError
+pub(crate) fn call_error<E>(call: &'static str, error: &SdkError<E>) -> QueueError
 where
     E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
 {

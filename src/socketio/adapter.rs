@@ -26,7 +26,7 @@ pub(super) const NAMESPACE: &str = "/";
 pub(super) type SocketIo = socketioxide::SocketIo<Adapter>;
 pub(super) type SocketRef = socketioxide::extract::SocketRef<Adapter>;
 
-/// socketioxide's adapter for a single process, which it shares with a [`PacketSender`].
+/// socketioxide's adapter for a single process, which it shares with a `PacketSender`.
 pub struct Adapter(Arc<CoreLocalAdapter<Emitter>>);
 
 /// Sends encoded packets. Works once socketioxide has created the adapter of the namespace.

@@ -45,10 +45,10 @@ pub(super) struct Mailbox {
 
 struct Inner {
     requests: VecDeque<Box<QueuedRequest>>,
-    state: State,
+    state: MailboxState,
 }
 
-enum State {
+enum MailboxState {
     /// The client has not received the connect packet yet. The session may close before that without a
     /// disconnect handler, so nothing in here may hold the socket, which holds this mailbox.
     Admitted(Box<AdmittedClient>),
@@ -66,7 +66,7 @@ impl Mailbox {
     /// Opens the mailbox of `socket`. Its first request is `first`.
     pub(super) fn open(socket: &SocketRef, tasks: TaskTracker, client: AdmittedClient, first: Request) {
         let requests = VecDeque::from([Box::new(QueuedRequest::without_reply(first))]);
-        let inner = Mutex::new(Inner { requests, state: State::Admitted(Box::new(client)) });
+        let inner = Mutex::new(Inner { requests, state: MailboxState::Admitted(Box::new(client)) });
         let mailbox = Arc::new(Self { tasks, inner });
         socket.on_fallback(MailboxHandler(mailbox.clone()));
         socket.extensions.insert(mailbox);
@@ -80,9 +80,9 @@ impl Mailbox {
     /// Starts to handle requests. False if the mailbox is closed already.
     pub(super) fn start(self: &Arc<Self>, socket: SocketRef) -> bool {
         let mut inner = self.lock_inner();
-        let State::Admitted(client) = inner.replace_state(State::Ended) else { return false };
+        let MailboxState::Admitted(client) = inner.replace_state(MailboxState::Ended) else { return false };
         let queue: Weak<Self> = Arc::downgrade(self);
-        inner.state = State::Idle(Box::new(SocketConnection::new(socket, *client, queue)));
+        inner.state = MailboxState::Idle(Box::new(SocketConnection::new(socket, *client, queue)));
         self.schedule(&mut inner);
         true
     }
@@ -100,12 +100,12 @@ impl Mailbox {
 
     /// Spawns the task that handles the queued requests, if none is running.
     fn schedule(self: &Arc<Self>, inner: &mut Inner) {
-        match inner.replace_state(State::Ended) {
-            State::Idle(connection) => {
+        match inner.replace_state(MailboxState::Ended) {
+            MailboxState::Idle(connection) => {
                 let task = self.tasks.spawn(self.clone().process_requests(connection));
-                inner.state = State::Busy(task.abort_handle());
+                inner.state = MailboxState::Busy(task.abort_handle());
             }
-            State::Ended => inner.requests.clear(),
+            MailboxState::Ended => inner.requests.clear(),
             state => inner.state = state,
         }
     }
@@ -131,8 +131,8 @@ impl Mailbox {
         if let Some(request) = inner.requests.pop_front() {
             return Some((connection, request));
         }
-        if let State::Busy(_) = inner.state {
-            inner.state = State::Idle(connection);
+        if let MailboxState::Busy(_) = inner.state {
+            inner.state = MailboxState::Idle(connection);
         }
         None
     }
@@ -141,13 +141,13 @@ impl Mailbox {
     /// whatever it is doing. Returns whether the connection had started.
     pub(super) fn close(&self) -> bool {
         let mut inner = self.lock_inner();
-        let (state, requests) = (inner.replace_state(State::Ended), mem::take(&mut inner.requests));
+        let (state, requests) = (inner.replace_state(MailboxState::Ended), mem::take(&mut inner.requests));
         drop(inner);
         drop(requests);
-        if let State::Busy(task) = &state {
+        if let MailboxState::Busy(task) = &state {
             task.abort();
         }
-        !matches!(state, State::Admitted(_))
+        !matches!(state, MailboxState::Admitted(_))
     }
 
     fn lock_inner(&self) -> MutexGuard<'_, Inner> {
@@ -156,7 +156,7 @@ impl Mailbox {
 }
 
 impl Inner {
-    fn replace_state(&mut self, state: State) -> State {
+    fn replace_state(&mut self, state: MailboxState) -> MailboxState {
         mem::replace(&mut self.state, state)
     }
 }

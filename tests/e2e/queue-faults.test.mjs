@@ -113,7 +113,7 @@ describe('faults of the queue', { skip: !isBackendChosen('serve'), concurrency: 
     const aws = await openAccount(t);
     const feed = makeFeedId();
     // Only the receive that brings the message reaches the emulator. While the message is handled the server opens
-    // another long poll, which the emulator would give the released message after the server is gone.
+    // another long poll; the emulator would return the released message to it after the server has exited.
     const receives = aws.proxy.holdCalls('ReceiveMessage');
     const heads = aws.proxy.holdCalls('HEAD');
     const server = await startBehindProxy(t, aws);

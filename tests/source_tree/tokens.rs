@@ -12,12 +12,11 @@ pub fn tokenize(code: &str) -> Vec<String> {
             '\'' => char_or_lifetime_length(rest),
             _ if is_word(first) => {
                 let length = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
-                match raw_string_length(&rest[..length], &rest[length..]) {
-                    Some(string) => length + string,
-                    None => {
-                        tokens.push(rest[..length].to_owned());
-                        length
-                    }
+                if let Some(string) = raw_string_length(&rest[..length], &rest[length..]) {
+                    length + string
+                } else {
+                    tokens.push(rest[..length].to_owned());
+                    length
                 }
             }
             _ if rest.starts_with("::") => {

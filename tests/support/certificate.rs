@@ -11,7 +11,7 @@ use std::{
 pub struct Certificate {
     folder: PathBuf,
     key_path: String,
-    certificate_path: String,
+    pem_path: String,
 }
 
 impl Certificate {
@@ -20,15 +20,15 @@ impl Certificate {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("photoshare-tls-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let [key_path, certificate_path] =
+        let [key_path, pem_path] =
             ["key.pem", "cert.pem"].map(|name| folder.join(name).to_str().unwrap().to_owned());
         let output = Command::new("openssl")
             .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=redis"])
-            .args(["-keyout", &key_path, "-out", &certificate_path])
+            .args(["-keyout", &key_path, "-out", &pem_path])
             .output()
             .expect("openssl is installed");
         assert!(output.status.success());
-        Self { folder, key_path, certificate_path }
+        Self { folder, key_path, pem_path }
     }
 
     /// The options with which a Redis accepts TLS connections on `port`.
@@ -36,8 +36,8 @@ impl Certificate {
         [
             ["--tls-port", port],
             ["--tls-key-file", &self.key_path],
-            ["--tls-cert-file", &self.certificate_path],
-            ["--tls-ca-cert-file", &self.certificate_path],
+            ["--tls-cert-file", &self.pem_path],
+            ["--tls-ca-cert-file", &self.pem_path],
             ["--tls-auth-clients", "no"],
         ]
         .concat()

@@ -11,8 +11,8 @@ mod upload;
 pub(super) use feed::FeedResponse;
 pub(super) use multipart::{
     CompleteMultipartRequest, CreateMultipartRequest, KeyQuery, MultipartAborted, MultipartCompleted,
-    MultipartCreated, PartNumber, PartNumberError, SignPartsQuery, SignedPart, SignedParts, UploadParameters,
-    UploadParametersQuery, UploadedPart,
+    MultipartCreated, PartNumber, PartNumberError, PartNumbersQuery, SignedPart, SignedParts,
+    UploadParameters, UploadParametersQuery, UploadedPart,
 };
 pub(super) use operations::ReadinessReport;
 pub(super) use params::{FeedPath, PartPath, PhotoPath, StreamEventsQuery, UploadIdPath};

@@ -41,9 +41,7 @@ pub(in crate::http) struct KeyQuery {
 /// The parts to sign.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(in crate::http) struct SignPartsQuery {
-    /// Object key of the upload
-    pub(in crate::http) key: String,
+pub(in crate::http) struct PartNumbersQuery {
     /// Part numbers, separated by commas
     #[serde(rename = "partNumbers", deserialize_with = "part_numbers")]
     #[param(value_type = String, pattern = "^([1-9][0-9]{0,3}|10000)(,([1-9][0-9]{0,3}|10000))*$")]

@@ -1,10 +1,12 @@
 //! Path parameters.
 
+use std::collections::HashMap;
+
 use axum::{
     extract::{FromRequestParts, Path, path::ErrorKind, rejection::PathRejection},
     http::request::Parts,
 };
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, value::MapDeserializer};
 
 use crate::{
     http::dto::{PartPath, PhotoPath, UploadIdPath},
@@ -46,9 +48,17 @@ impl<S: Sync> FromRequestParts<S> for PartNumberText {
 
 /// The percent-decoded path parameters that `T` names. The path is decoded as a whole: the parameter that is
 /// not UTF-8 may be one that `T` does not name.
-pub(super) async fn path_params<T: DeserializeOwned + Send>(parts: &mut Parts) -> Result<T, Problem> {
-    let path = Path::<T>::from_request_parts(parts, &()).await;
-    path.map(|Path(params)| params).map_err(|rejection| match &rejection {
+pub(super) async fn path_params<T: DeserializeOwned>(parts: &mut Parts) -> Result<T, Problem> {
+    // An OPTIONS request is routed twice (see the CORS middleware) and then has each parameter twice: a map
+    // accepts that, the structs do not.
+    let path = Path::<HashMap<String, String>>::from_request_parts(parts, &()).await;
+    let Path(params) = path.map_err(|rejection| path_problem(&rejection))?;
+    let params = MapDeserializer::<_, serde::de::value::Error>::new(params.into_iter());
+    T::deserialize(params).map_err(|error| Problem::new(ProblemKind::InvalidParameter, error.to_string()))
+}
+
+fn path_problem(rejection: &PathRejection) -> Problem {
+    match rejection {
         PathRejection::FailedToDeserializePathParams(error) => match error.kind() {
             ErrorKind::InvalidUtf8InPathParam { key } => {
                 Problem::new(problem_kind(key), format!("{key} must be percent-encoded UTF-8"))
@@ -56,7 +66,7 @@ pub(super) async fn path_params<T: DeserializeOwned + Send>(parts: &mut Parts) -
             _ => Problem::new(ProblemKind::InvalidParameter, error.body_text()),
         },
         _ => Problem::new(ProblemKind::InvalidParameter, rejection.body_text()),
-    })
+    }
 }
 
 /// The problem that an invalid path parameter causes.

@@ -13,9 +13,9 @@ use crate::{
     http::{
         dto::{
             Caption, CompleteMultipartRequest, CreateMultipartRequest, FeedPath, Filename, KeyQuery,
-            MultipartAborted, MultipartCompleted, MultipartCreated, PartNumber, PartNumberError, PartPath,
-            SignPartsQuery, SignedPart, SignedParts, UploadIdPath, UploadParameters, UploadParametersQuery,
-            UploadedPart, build_user_metadata,
+            MultipartAborted, MultipartCompleted, MultipartCreated, PartNumber, PartNumberError,
+            PartNumbersQuery, PartPath, SignedPart, SignedParts, UploadIdPath, UploadParameters,
+            UploadParametersQuery, UploadedPart, build_user_metadata,
         },
         extract::{FeedCaller, JsonBody, PartNumberText, QueryParams, UploadId, Uploader},
         upload_issuer::UploadIssuer,
@@ -134,18 +134,19 @@ pub(in crate::http) async fn sign_part(
     get,
     path = "/feeds/{feed}/s3/multipart/{uploadId}/batch",
     tag = "uppy",
-    params(FeedPath, UploadIdPath, SignPartsQuery),
+    params(FeedPath, UploadIdPath, KeyQuery, PartNumbersQuery),
     responses((status = 200, description = "The signed URLs", body = SignedParts), Problem),
 )]
 pub(in crate::http) async fn sign_parts(
     State(bucket): State<Bucket>,
     caller: FeedCaller,
     UploadId(id): UploadId,
-    query: Result<QueryParams<SignPartsQuery>, Problem>,
+    query: Result<QueryParams<KeyQuery>, Problem>,
+    numbers: Result<QueryParams<PartNumbersQuery>, Problem>,
 ) -> Result<Json<SignedParts>, Problem> {
     caller.require(Right::Upload)?;
-    let QueryParams(SignPartsQuery { key, part_numbers }) = query?;
-    let key = require_key_of_feed(&bucket, &caller, &key)?;
+    let key = require_key_of_feed(&bucket, &caller, &query?.0.key)?;
+    let QueryParams(PartNumbersQuery { part_numbers }) = numbers?;
     let (upload, now) = (MultipartUpload { key: &key, id: &id }, Timestamp::now());
     let urls = part_numbers.into_iter().map(|PartNumber(number)| {
         (number, bucket.presign_part(&caller.bucket_url, upload, number, URL_TTL, now).url)

@@ -52,9 +52,9 @@ impl RedisKeyPrefix {
         format!("{}tail", self.shard_prefix(shard))
     }
 
-    /// The stream that `photoshare doctor` writes and deletes, in shard 0.
-    pub(super) fn trial_key(&self, id: &str) -> String {
-        format!("{}trial:{id}", self.shard_prefix(0))
+    /// A stream that `photoshare doctor` writes and deletes.
+    pub(crate) fn trial_key(&self, shard: u16, id: &str) -> String {
+        format!("{}trial:{id}", self.shard_prefix(shard))
     }
 
     fn shard_prefix(&self, shard: u16) -> String {

@@ -29,7 +29,6 @@ mod connection;
 mod feed_scripts;
 mod keys;
 mod presence;
-mod probe;
 mod redis_log;
 mod replication;
 mod script;
@@ -40,6 +39,6 @@ mod tail_readers;
 mod topology;
 
 pub use keys::{RedisKeyPrefix, RedisKeyPrefixError};
-pub use probe::{RedisHealth, RedisProbeError};
 pub use redis_log::RedisLog;
+pub(crate) use script::Script;
 pub use settings::{RedisAddress, RedisAddressError, RedisSettings};

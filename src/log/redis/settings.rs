@@ -2,9 +2,9 @@
 
 use std::{fmt, time::Duration};
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError, aio::MultiplexedConnection};
 
-use super::keys::RedisKeyPrefix;
+use super::{keys::RedisKeyPrefix, topology::Topology};
 
 /// How the log reaches and uses Redis.
 #[derive(Debug, Clone)]
@@ -27,6 +27,21 @@ pub struct RedisAddress(ConnectionInfo);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be redis://[user:password@]host[:port][/database], or rediss:// for TLS")]
 pub struct RedisAddressError;
+
+impl RedisSettings {
+    /// Opens a connection to the server that holds `shard`.
+    ///
+    /// # Errors
+    /// When no server can be reached, or authentication or TLS fails.
+    pub(crate) async fn connect_to_shard(
+        &self,
+        shard: u16,
+        response_timeout: Duration,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        let topology = Topology::new(self.address.connection_info());
+        Ok(topology.connect_to_shard(shard, response_timeout).await?.connection)
+    }
+}
 
 impl RedisAddress {
     /// Parses a URL. With `rediss` the server's certificate is verified unless `any_certificate` is set;

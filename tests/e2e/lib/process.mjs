@@ -9,7 +9,8 @@ import { withDeadline } from './wait.mjs';
 /** The server stops within 20 seconds of SIGTERM; 5 more let a busy machine report the exit. */
 const STOP_DEADLINE_MS = 25_000;
 const COMMAND_DEADLINE_MS = 120_000;
-const REPORT_MS = 5_000;
+/** Time for the last hooks of a test file. */
+const HOOKS_DEADLINE_MS = 60_000;
 
 /** The variables without which a program does not run, and `extra`; nothing else of the caller's environment. */
 export function buildMinimalEnv(extra) {
@@ -28,8 +29,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () =>
 // --test-force-exit loses the reports of files that are still running.
 if (process.env.NODE_TEST_CONTEXT) {
   after(() => {
-    for (const child of running) child.kill('SIGKILL');
-    setTimeout(() => process.exit(), REPORT_MS).unref();
+    setTimeout(() => process.exit(), HOOKS_DEADLINE_MS).unref();
   });
 }
 

@@ -1,12 +1,10 @@
-//! The objects of the doctor's round trip. `photoshare doctor` stores a ping; a running server that receives
-//! its event stores a pong as the acknowledgement. The doctor then need not receive from that server's queue.
-
-use std::{collections::BTreeMap, time::Duration};
+//! The keys of the doctor's round trip, and the server's part in it. `photoshare doctor` stores a ping; a
+//! running server that receives its event stores a pong as the acknowledgement. The doctor then need not receive
+//! from that server's queue.
 
 use aws_sdk_s3::{operation::head_object::HeadObjectError, primitives::ByteStream};
-use jiff::Timestamp;
 
-use super::{Bucket, BucketError, sign::PresignRequest};
+use super::{Bucket, BucketError};
 use crate::feed::KeyPrefix;
 
 const DOCTOR_FOLDER: &str = ".photoshare/doctor/";
@@ -47,29 +45,13 @@ impl Ping {
         format!("{}.ping", self.stem)
     }
 
-    fn pong_key(&self) -> String {
+    /// Key of the pong.
+    pub(crate) fn pong_key(&self) -> String {
         format!("{}.pong", self.stem)
     }
 }
 
 impl Bucket {
-    /// Signs a PUT of `size` bytes to the ping's key, as for an upload. Returns the URL and the headers to
-    /// send.
-    #[must_use]
-    pub fn presign_ping(&self, ping: &Ping, size: u64) -> (String, BTreeMap<String, String>) {
-        let headers = BTreeMap::from([
-            ("content-type".to_owned(), "image/jpeg".to_owned()),
-            ("if-none-match".to_owned(), "*".to_owned()),
-        ]);
-        let size = size.to_string();
-        let mut signed: Vec<_> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
-        signed.push(("content-length", &size));
-        let key = ping.key();
-        let request = PresignRequest { method: "PUT", key: &key, query: &[], headers: &signed };
-        let url = self.signer.presign(self.url(), request, Timestamp::now(), Duration::from_mins(5)).url;
-        (url, headers)
-    }
-
     /// Stores the pong, if the ping still exists: after the doctor has deleted both, nothing would delete the
     /// pong.
     ///
@@ -85,33 +67,13 @@ impl Bucket {
         Ok(())
     }
 
-    /// Whether a server has stored the pong.
-    ///
-    /// # Errors
-    /// When the call fails.
-    pub async fn is_acknowledged(&self, ping: &Ping) -> Result<bool, BucketError> {
-        self.object_exists(&ping.pong_key()).await
-    }
-
-    async fn object_exists(&self, key: &str) -> Result<bool, BucketError> {
+    /// Whether the bucket has an object `key`, which need not be the key of a photo.
+    pub(crate) async fn object_exists(&self, key: &str) -> Result<bool, BucketError> {
         match self.client.head_object().bucket(&*self.name).key(key).send().await {
             Ok(_) => Ok(true),
             Err(error) if error.as_service_error().is_some_and(HeadObjectError::is_not_found) => Ok(false),
             Err(error) => Err(self.call_error("HeadObject", &error)),
         }
-    }
-
-    /// Deletes the ping, then its pong. In this order, since a server checks the ping before it stores the
-    /// pong.
-    ///
-    /// # Errors
-    /// When a call fails.
-    pub async fn delete_ping(&self, ping: &Ping) -> Result<(), BucketError> {
-        for key in [ping.key(), ping.pong_key()] {
-            let call = self.client.delete_object().bucket(&*self.name).key(key);
-            call.send().await.map_err(|error| self.call_error("DeleteObject", &error))?;
-        }
-        Ok(())
     }
 }
 

@@ -1,13 +1,14 @@
-//! Checks whether a Redis can hold the log, for `photoshare doctor`.
+//! Reads what a Redis reports about itself, and tries the operations that the log needs.
 
 use std::time::{Duration, Instant};
 
 use redis::{RedisError, aio::MultiplexedConnection, streams::StreamReadReply};
 
-use super::{codec, script::Script, settings::RedisSettings, topology::Topology};
-use crate::feed::Epoch;
+use crate::log::{RedisSettings, Script};
 
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
+/// The shard that the probe writes to. Any would do.
+const SHARD: u16 = 0;
 
 /// Writes to a stream as the log does. The key expires if the probe cannot delete it.
 const WRITE_SCRIPT: &str = "redis.call('XADD', KEYS[1], '1-0', 'probe', '1')
@@ -49,28 +50,26 @@ pub enum RedisProbeError {
     },
 }
 
-impl RedisSettings {
-    /// Runs each operation that the log needs once, on a key of its own, and deletes the key.
-    ///
-    /// # Errors
-    /// The first operation that failed.
-    pub async fn probe(&self) -> Result<RedisHealth, RedisProbeError> {
-        let key = self.key_prefix.trial_key(&codec::format_epoch(Epoch::random()));
-        let mut connection = connect(&Topology::new(self.address.connection_info())).await?;
-        let started = Instant::now();
-        let info: String = check_operation("INFO", redis::cmd("INFO").query_async(&mut connection).await)?;
-        let round_trip = started.elapsed();
-        let checked = write_and_read(&mut connection, &key).await;
-        let deleted =
-            check_operation("DEL", redis::cmd("DEL").arg(&key).query_async::<()>(&mut connection).await);
-        checked.and(deleted).map(|()| parse_health(&info, round_trip))
-    }
+/// Runs each operation that the log needs once, on a key of its own, and deletes the key.
+///
+/// # Errors
+/// The first operation that failed.
+pub async fn probe_redis(settings: &RedisSettings) -> Result<RedisHealth, RedisProbeError> {
+    let id = getrandom::u64().expect("the system has randomness");
+    let key = settings.key_prefix.trial_key(SHARD, &format!("{id:016x}"));
+    let mut connection = connect(settings).await?;
+    let started = Instant::now();
+    let info: String = check_operation("INFO", redis::cmd("INFO").query_async(&mut connection).await)?;
+    let round_trip = started.elapsed();
+    let checked = write_and_read(&mut connection, &key).await;
+    let deleted =
+        check_operation("DEL", redis::cmd("DEL").arg(&key).query_async::<()>(&mut connection).await);
+    checked.and(deleted).map(|()| parse_health(&info, round_trip))
 }
 
-/// Connects to the server that holds the trial keys.
-async fn connect(topology: &Topology) -> Result<MultiplexedConnection, RedisProbeError> {
-    let connected = topology.connect_to_shard(0, RESPONSE_TIMEOUT).await;
-    connected.map(|shard| shard.connection).map_err(|error| {
+/// Connects to the server that holds the key of the probe.
+async fn connect(settings: &RedisSettings) -> Result<MultiplexedConnection, RedisProbeError> {
+    settings.connect_to_shard(SHARD, RESPONSE_TIMEOUT).await.map_err(|error| {
         // The redis crate does not keep the type of the TLS library's error.
         let is_certificate_error = error.to_string().contains("certificate");
         if is_certificate_error {
