@@ -118,9 +118,9 @@ describe('Engine.IO requests', () => {
     const [, sid] = await connection.waitFor(/"sid":"([^"]+)"/);
     connection.send(buildHead('GET', '/v1/feeds/summer/events'));
     await connection.waitFor(/joined/);
-    const socket = closeAfterTest(t, new RawWebSocket(server.url, { eio: 4, query: { sid }, manualConnect: true }));
     await send(`EIO=4&transport=polling&sid=${sid}`, { method: 'POST', headers: TEXT, body: '40' });
     await send(`EIO=4&transport=polling&sid=${sid}`);
+    const socket = closeAfterTest(t, new RawWebSocket(server.url, { eio: 4, query: { sid }, manualConnect: true }));
     socket.socket.on('open', () => socket.send('2probe'));
     await socket.inbox.waitFor('packet');
     socket.send('5', '41');
