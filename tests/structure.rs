@@ -49,6 +49,8 @@ const ALLOWED_CRATE_USERS: &[(&str, &[&str])] = &[
     ("socketioxide_core", &["socketio", "protocol"]),
     ("engineioxide", &["socketio"]),
     ("axum", &["http", "listener", "app"]),
+    ("hyper_util", &["listener"]),
+    ("rustix", &["listener"]),
     ("s3s", &["local"]),
     ("s3s_fs", &["local"]),
     ("jsonwebtoken", &["auth"]),

@@ -14,8 +14,8 @@ use photoshare_server::{
     feed::{EventKind, FeedEvent, FeedId, KeyPrefix, NameSecret, ObjectKey, Photo},
     http::{self, AllowedOrigins, MetricsEndpoint, UploadIssuer, UploadRules},
     hub::Hub,
-    limit::{ConnectionQuota, LimitSettings, RateLimits},
-    listener::{Listener, Peer},
+    limit::{BodyReader, ConnectionQuota, LimitSettings, RateLimits},
+    listener::{Listener, ListenerSettings},
     log::{FeedLog, MemoryLog, Proof, Retention},
     protocol::{EventEncoder, UrlBase},
     socketio::{self, ConnectionLimits, SocketIoServer},
@@ -33,6 +33,7 @@ const RETENTION: Retention =
 const CONNECTION_LIMITS: ConnectionLimits = ConnectionLimits {
     feeds_per_connection: 100,
     stall_timeout: Duration::from_secs(30),
+    request_timeout: REQUEST_TIMEOUT,
     max_message_bytes: 16 * 1024,
 };
 const RATE_LIMITS: LimitSettings = LimitSettings {
@@ -42,6 +43,14 @@ const RATE_LIMITS: LimitSettings = LimitSettings {
     connections: 50_000,
     connections_per_address: None,
     trusted_proxy_hops: 0,
+};
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const MAX_BODY_BYTES: usize = 1024 * 1024;
+const LISTENER_SETTINGS: ListenerSettings = ListenerSettings {
+    max_connections: 2 * RATE_LIMITS.connections,
+    head_timeout: Duration::from_secs(10),
+    idle_timeout: Duration::from_mins(2),
+    user_timeout: CONNECTION_LIMITS.stall_timeout,
 };
 const URL_TTLS: UrlTtls = UrlTtls { view: Duration::from_hours(1), upload_max: Duration::from_hours(1) };
 /// Length of a session token of temporary credentials, which every signed URL contains.
@@ -77,6 +86,7 @@ pub async fn serve() -> anyhow::Result<()> {
         authenticator,
         rate_limits,
         connection_quota,
+        body_reader: BodyReader::new(MAX_BODY_BYTES, REQUEST_TIMEOUT, MAX_BODY_BYTES),
         client_addresses,
         hub: hub.clone(),
         presence: log.clone(),
@@ -89,14 +99,17 @@ pub async fn serve() -> anyhow::Result<()> {
         demo_page: None,
         shutdown: CancellationToken::new(),
     });
-    let router =
-        http::with_middleware(router.route_service("/socket.io/", socket_io), &AllowedOrigins::default());
+    let router = http::with_middleware(
+        router.route_service("/socket.io/", socket_io),
+        &AllowedOrigins::default(),
+        None,
+    );
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?.port());
     tokio::spawn(hub.run(CancellationToken::new()));
-    let listener = Listener { socket: listener, abort_all: CancellationToken::new() };
-    let app = router.into_make_service_with_connect_info::<Peer>();
-    tokio::spawn(async move { axum::serve(listener, app).await });
+    let overload_router = axum::Router::new();
+    let listener = Listener { socket: listener, settings: LISTENER_SETTINGS, router, overload_router };
+    tokio::spawn(listener.serve(CancellationToken::new(), CancellationToken::new()));
     let mut workloads = read_workloads();
     while let Some(workload) = workloads.recv().await {
         publish(&*log, &workload).await?;

@@ -20,7 +20,7 @@ use crate::{
     bucket::Bucket,
     config::{CommonConfig, DevConfig, PollConfig, SHUTDOWN_TIMEOUT, ServeConfig, WebConfig},
     feed::KeyPrefix,
-    http::{self, DemoPageSettings},
+    http::{self, AllowedHosts, DemoPageSettings},
     local,
     protocol::UrlBase,
     queue::{LocalQueue, Queue, SqsQueue},
@@ -59,6 +59,7 @@ pub async fn dev(dev: DevConfig, metrics: PrometheusHandle) -> anyhow::Result<()
         demo_page: Some(DemoPageSettings::default()),
         upload_name_secret: upload_name_secret(&dev.web, &sdk).await,
         extra_routes: http::embedded_s3_router(local::BUCKET_NAME, store),
+        allowed_hosts: Some(AllowedHosts::local(dev.public_url.as_deref())),
     };
     print_welcome(&dev, address);
     run(listener, &dev.common, dev.web, backend, metrics, stop).await
@@ -84,6 +85,7 @@ pub async fn serve(serve: ServeConfig, metrics: PrometheusHandle) -> anyhow::Res
         url_base: UrlBase::Fixed(bucket_url),
         upload_name_secret,
         extra_routes: Router::new(),
+        allowed_hosts: None,
     };
     let (listener, _) = bind(web.address).await?;
     run(listener, &common, web, backend, metrics, stop).await

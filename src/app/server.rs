@@ -6,7 +6,7 @@ use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{
     maintenance::{self, LogHandles},
@@ -20,10 +20,10 @@ use crate::{
     client_address::ClientAddressResolver,
     config::{CommonConfig, WebConfig},
     feed::NameSecret,
-    http::{self, DemoPageSettings, MetricsEndpoint, Readiness, UploadIssuer},
+    http::{self, AllowedHosts, DemoPageSettings, MetricsEndpoint, Readiness, UploadIssuer},
     hub::Hub,
-    limit::{ConnectionQuota, RateLimits},
-    listener::{Listener, Peer},
+    limit::{BodyReader, ConnectionQuota, RateLimits},
+    listener::{self, Listener, ListenerSettings},
     log::Retention,
     protocol::{EventEncoder, UrlBase},
     queue::{Consumer, Queue},
@@ -38,6 +38,18 @@ const RECONNECT_SPREAD: Duration = Duration::from_secs(5);
 /// How long connections may take to close before they are aborted.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// Maximum size of a request body under `/v1`, in bytes. Fits a batch of 100 files with the longest captions,
+/// every byte escaped, and a list of 10,000 parts.
+const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// Memory for the incomplete request bodies under `/v1`, in bytes.
+const BODY_MEMORY_BYTES: usize = 32 * 1024 * 1024;
+/// Time within which the head of a request must arrive.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Minimum of `TCP_USER_TIMEOUT`: longer than a phone's gap in a tunnel.
+const MIN_USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// TCP connections beyond two for each of `MAX_CONNECTIONS`, for requests of other clients.
+const REQUEST_CONNECTIONS: usize = 1024;
+
 /// What differs between the web servers of `dev` and `serve`.
 pub(super) struct Backend {
     pub(super) bucket: Bucket,
@@ -47,13 +59,14 @@ pub(super) struct Backend {
     pub(super) demo_page: Option<DemoPageSettings>,
     pub(super) upload_name_secret: NameSecret,
     pub(super) extra_routes: Router,
+    /// `None` accepts every host.
+    pub(super) allowed_hosts: Option<AllowedHosts>,
 }
 
 /// The parts of the web server, ready to run.
 pub(super) struct Server {
     address: SocketAddr,
-    listener: TcpListener,
-    router: Router,
+    listener: Listener,
     socketio: SocketIoServer,
     authenticator: Arc<Authenticator>,
     rate_limits: Arc<RateLimits>,
@@ -93,6 +106,7 @@ impl Server {
         metrics: PrometheusHandle,
     ) -> anyhow::Result<Self> {
         let address = listener.local_addr()?;
+        let settings = listener_settings(&web);
         let log = LogHandles::open(common)?;
         let hub = Hub::new(log.feeds.clone(), web.socketio.stall_timeout);
         let event_encoder = Arc::new(EventEncoder::new(backend.bucket.clone()));
@@ -115,10 +129,11 @@ impl Server {
             url_base: backend.url_base.clone(),
             announce_connections: web.announce_connections,
         }));
-        let router = http::router(http::AppState {
+        let state = http::AppState {
             authenticator: authenticator.clone(),
             rate_limits: rate_limits.clone(),
             connection_quota: connection_quota.clone(),
+            body_reader: BodyReader::new(MAX_BODY_BYTES, web.socketio.request_timeout, BODY_MEMORY_BYTES),
             client_addresses,
             hub: hub.clone(),
             presence: log.presence.clone(),
@@ -130,12 +145,21 @@ impl Server {
             metrics: MetricsEndpoint { prometheus: metrics.clone(), token: web.metrics_token },
             demo_page: backend.demo_page,
             shutdown: stop_streams.clone(),
-        });
-        let router = router.merge(backend.extra_routes).merge(http::socketio_router(engine, &web.origins));
+        };
+        let hosts = backend.allowed_hosts.as_ref();
+        let overload_router = http::overload_router(state.clone());
+        let router = http::router(state)
+            .merge(backend.extra_routes)
+            .merge(http::socketio_router(engine, &web.origins));
+        let listener = Listener {
+            socket: listener,
+            settings,
+            router: http::with_middleware(router, &web.origins, hosts),
+            overload_router: http::with_middleware(overload_router, &web.origins, hosts),
+        };
         Ok(Self {
             address,
             listener,
-            router: http::with_middleware(router, &web.origins),
             socketio,
             authenticator,
             rate_limits,
@@ -161,8 +185,7 @@ impl Server {
             "maintenance",
             maintenance::run(self.bucket, self.log, self.metrics, stop_delivery.clone()),
         );
-        let http = serve_http(self.listener, self.router, stop_listener.clone(), abort_connections.clone());
-        tasks.spawn("http", http);
+        tasks.spawn("http", self.listener.serve(stop_listener.clone(), abort_connections.clone()));
         if let Some(consumer) = self.consumer {
             tasks.spawn("poller", consumer.run(stop_poller.clone()));
         }
@@ -232,11 +255,13 @@ impl RunningServer {
     }
 }
 
-async fn serve_http(socket: TcpListener, router: Router, stop: CancellationToken, abort: CancellationToken) {
-    let listener = Listener { socket, abort_all: abort };
-    let service = router.into_make_service_with_connect_info::<Peer>();
-    let server = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned());
-    if let Err(error) = server.await {
-        warn!(%error, "the HTTP server failed");
+fn listener_settings(web: &WebConfig) -> ListenerSettings {
+    // A client that polls has two connections at a time.
+    let wanted = web.limits.connections * 2 + REQUEST_CONNECTIONS;
+    ListenerSettings {
+        max_connections: listener::max_connections(listener::raise_descriptor_limit(), wanted),
+        head_timeout: HEAD_TIMEOUT.min(web.socketio.request_timeout),
+        idle_timeout: web.keep_alive,
+        user_timeout: MIN_USER_TIMEOUT.max(web.socketio.stall_timeout),
     }
 }

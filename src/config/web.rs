@@ -50,6 +50,16 @@ pub(super) struct WebArgs {
     max_message_bytes: Option<Setting<usize>>,
     #[command(flatten)]
     limits: LimitArgs,
+    /// Time within which the body of a request must arrive; its head must arrive within 10 seconds, or within
+    /// this time if it is shorter
+    #[arg(long, env = "REQUEST_TIMEOUT_SECS", default_value = "30")]
+    #[arg(value_name = "SECONDS", value_parser = seconds(1..=3600))]
+    request_timeout_secs: Setting<Duration>,
+    /// Time after which a connection without a request is closed; longer than the idle timeout of the load
+    /// balancer in front, which could otherwise send a request on a connection that is closing
+    #[arg(long, env = "KEEP_ALIVE_SECS", default_value = "120")]
+    #[arg(value_name = "SECONDS", value_parser = seconds(1..=3600))]
+    keep_alive_secs: Setting<Duration>,
     /// Time after which a connection that accepts no events is closed; the client recovers by its cursor
     #[arg(long, env = "SLOW_CLIENT_SECS", default_value = "30")]
     #[arg(value_name = "SECONDS", value_parser = seconds(1..=3600))]
@@ -89,6 +99,8 @@ pub struct WebConfig {
     pub uploads: UploadRules,
     /// Limits of one Socket.IO connection.
     pub socketio: ConnectionLimits,
+    /// Time after which a connection without a request is closed.
+    pub keep_alive: Duration,
     /// Rate limits and connection limits.
     pub limits: LimitSettings,
     /// Bearer token that grants access to the metrics.
@@ -123,10 +135,12 @@ impl WebArgs {
             },
             socketio: ConnectionLimits {
                 feeds_per_connection,
+                request_timeout: validator.value(self.request_timeout_secs),
                 stall_timeout: validator.value(self.slow_client_secs),
                 max_message_bytes: max_message_bytes
                     .unwrap_or_else(|| ConnectionLimits::max_handshake_bytes(feeds_per_connection)),
             },
+            keep_alive: validator.value(self.keep_alive_secs),
             limits: self.limits.validate(per_command.rate_limits, validator),
             metrics_token: validator.optional(self.metrics_token),
             announce_connections: validator.value(self.announce_connections),

@@ -62,6 +62,11 @@ pub(super) fn method_problem(method: &Method, uri: &Uri) -> Problem {
     Problem::new(ProblemKind::MethodNotAllowed, detail)
 }
 
+/// The process has as many connections as it accepts.
+pub(super) async fn overloaded() -> Problem {
+    Problem::overloaded("this process has as many connections as it accepts; try again")
+}
+
 /// An empty feed id does not match the routes of a feed.
 pub(super) async fn empty_feed_id() -> Problem {
     FeedIdError::Empty.into()

@@ -1,7 +1,7 @@
 //! The HTTP API.
 //!
 //! ```text
-//! router ──► middleware   request id, span, panic handling, CORS, peer address
+//! router ──► middleware   request id, span, panic handling, CORS, host check of `dev`
 //!    │
 //!    └─────► routes       one handler for each operation
 //!               ├─ extract      authenticated caller, path, query, body; every rejection is a problem
@@ -29,9 +29,9 @@ mod upload_rules;
 
 pub use allowed_origins::{AllowedOrigins, OriginError};
 pub use metrics_endpoint::MetricsEndpoint;
-pub use middleware::with_middleware;
+pub use middleware::{AllowedHosts, with_middleware};
 pub use readiness::{Readiness, ReadinessCheck};
-pub use router::router;
+pub use router::{overload_router, router};
 pub use routes::{embedded_s3_router, socketio_router};
 pub use state::{AppState, DemoPageSettings};
 pub use upload_issuer::UploadIssuer;

@@ -2,9 +2,10 @@
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
-    routing::{MethodRouter, any},
+    http::{HeaderValue, header},
+    routing::{MethodRouter, any, get},
 };
+use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa::OpenApi;
 use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouter},
@@ -13,7 +14,7 @@ use utoipa_axum::{
 
 use super::{
     error,
-    extract::{MAX_BODY_BYTES, reject_upload_method},
+    extract::reject_upload_method,
     openapi::ApiDoc,
     routes::{demo_page, docs, events, feeds, multipart, operations, photos, uploads},
     state::AppState,
@@ -29,6 +30,15 @@ pub fn router(state: AppState) -> Router {
     router.fallback(error::not_found).method_not_allowed_fallback(error::method_not_allowed).with_state(state)
 }
 
+/// Routes of connections above the limit: the health checks.
+pub fn overload_router(state: AppState) -> Router {
+    Router::new()
+        .route("/healthz", get(operations::get_liveness))
+        .route("/readyz", get(operations::get_readiness))
+        .fallback(error::overloaded)
+        .with_state(state)
+}
+
 fn api_router() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(ApiDoc::openapi())
         .nest("/v1", v1_router())
@@ -38,6 +48,9 @@ fn api_router() -> OpenApiRouter<AppState> {
 }
 
 fn v1_router() -> OpenApiRouter<AppState> {
+    // The responses depend on the token, which is not part of the URL, and contain signed URLs.
+    let no_store =
+        SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let router = OpenApiRouter::new()
         .routes(routes!(uploads::create_upload))
         .routes(routes!(photos::list_photos))
@@ -57,7 +70,7 @@ fn v1_router() -> OpenApiRouter<AppState> {
     with_rest_route(router, "/feeds/{feed}/photos/{*name}", photos, |methods| methods)
         .route("/feeds/", any(error::empty_feed_id))
         .route("/feeds//{*rest}", any(error::empty_feed_id))
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(no_store)
 }
 
 /// Adds `operations` under one `path` that ends in a parameter for the rest of the path. `OpenAPI` has no such

@@ -11,7 +11,7 @@ use crate::{
     bucket::Bucket,
     client_address::ClientAddressResolver,
     hub::Hub,
-    limit::{ConnectionQuota, RateLimits},
+    limit::{BodyReader, ConnectionQuota, RateLimits},
     log::Presence,
     protocol::{EventEncoder, UrlBase},
 };
@@ -25,6 +25,8 @@ pub struct AppState {
     pub rate_limits: Arc<RateLimits>,
     /// Quota of concurrent connections, which includes event streams.
     pub connection_quota: Arc<ConnectionQuota>,
+    /// Reads request bodies.
+    pub body_reader: BodyReader,
     /// Resolves the addresses that limits count.
     pub client_addresses: ClientAddressResolver,
     /// The bucket that holds the photos.

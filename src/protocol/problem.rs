@@ -53,6 +53,8 @@ struct Cause {
     error: Arc<dyn Error + Send + Sync>,
 }
 
+/// When clients retry after [`ProblemKind::Unavailable`].
+const UNAVAILABLE_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Longest feed name, in bytes, that a problem repeats. An invalid one may be as long as the request.
 const MAX_FEED_NAME_BYTES: usize = 256;
 
@@ -110,6 +112,8 @@ problem_kinds! {
     NotFound = 404 "not-found" "The resource does not exist",
     /// The path does not support the method.
     MethodNotAllowed = 405 "method-not-allowed" "The path does not support this method",
+    /// The request did not arrive in time.
+    RequestTimeout = 408 "request-timeout" "The request took too long",
     /// The upload is already stored.
     AlreadyStored = 409 "already-stored" "The photo is already stored",
     /// A size exceeds its limit.
@@ -152,7 +156,15 @@ impl Problem {
     pub fn unavailable(component: &str) -> Self {
         let mut problem =
             Self::new(ProblemKind::Unavailable, format!("{component} is unavailable; try again"));
-        problem.retry_after = Some(Duration::from_secs(5));
+        problem.retry_after = Some(UNAVAILABLE_RETRY_AFTER);
+        problem
+    }
+
+    /// The server has no capacity for the request at this time; clients retry after 5 seconds.
+    #[must_use]
+    pub fn overloaded(detail: impl Into<String>) -> Self {
+        let mut problem = Self::new(ProblemKind::Unavailable, detail);
+        problem.retry_after = Some(UNAVAILABLE_RETRY_AFTER);
         problem
     }
 
@@ -264,6 +276,19 @@ impl From<crate::limit::RateLimitExceeded> for Problem {
 impl From<crate::limit::ConnectionQuotaExceeded> for Problem {
     fn from(error: crate::limit::ConnectionQuotaExceeded) -> Self {
         Self::new(ProblemKind::TooManyConnections, error.to_string())
+    }
+}
+
+impl From<crate::limit::BodyError> for Problem {
+    fn from(error: crate::limit::BodyError) -> Self {
+        use crate::limit::BodyError;
+        let kind = match error {
+            BodyError::TooLarge(_) => ProblemKind::TooLarge,
+            BodyError::TimedOut(_) => ProblemKind::RequestTimeout,
+            BodyError::OutOfMemory => return Self::overloaded(error.to_string()),
+            BodyError::Failed => ProblemKind::InvalidBody,
+        };
+        Self::new(kind, error.to_string())
     }
 }
 

@@ -14,6 +14,8 @@ use crate::{
 pub(super) const PACKET_QUEUE_CAPACITY: usize = 128;
 /// Minimum of the payload limit of a polling request or response, in bytes. It may hold several packets.
 pub(super) const POLL_PAYLOAD_BYTES: usize = 100_000;
+/// Memory for the incomplete bodies of polling requests, in bytes.
+pub(super) const BODY_MEMORY_BYTES: usize = 16 * 1024 * 1024;
 /// A transport that does not connect to the namespace within this time is closed.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for a client that was refused, or that has left the namespace, to receive the reason before its
@@ -54,6 +56,8 @@ pub struct ConnectionLimits {
     pub feeds_per_connection: usize,
     /// Time after which a connection that accepts no data is aborted.
     pub stall_timeout: Duration,
+    /// Time within which the body of a polling request must arrive.
+    pub request_timeout: Duration,
     /// Longest message that a client may send, in bytes.
     pub max_message_bytes: usize,
 }

@@ -1,11 +1,10 @@
 //! Data of the handshake, in `auth` (Engine.IO 4) or in the query (Engine.IO 3 and 4).
 
 use http::{header, request::Parts};
-use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
 use serde_json::Value;
 
-use super::request::JoinRequest;
+use super::{query::decode, request::JoinRequest};
 use crate::protocol::{Problem, ProblemKind};
 
 /// A parsed handshake.
@@ -67,13 +66,13 @@ fn parse_joins(feeds: &Value) -> Vec<Result<JoinRequest, Problem>> {
     }
 }
 
-/// Decoded bytes of the first parameter `name`, form-urlencoded.
+/// Decoded bytes of the parameter `name`. `EngineQuery` has made sure that there is only one.
 fn query_parameter(query: &str, name: &str) -> Option<Vec<u8>> {
     let value = query.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=')?;
         (key == name).then_some(value)
     })?;
-    Some(percent_decode_str(&value.replace('+', " ")).collect())
+    Some(decode(value).into_owned())
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ mod context;
 mod handshake;
 mod mailbox;
 mod poll_tracker;
+mod query;
 mod request;
 mod server;
 mod service;
@@ -44,6 +45,7 @@ mod sessions;
 mod socket_subscriber;
 mod transport;
 mod upgrade;
+mod websocket_handshake;
 
 pub use adapter::Adapter;
 pub use context::{ConnectionContext, ConnectionLimits};

@@ -14,8 +14,8 @@ use super::{
     adapter::{Adapter, NAMESPACE, PacketSender, SocketIo, SocketRef},
     connection::AdmittedClient,
     context::{
-        CLOSE_DELAY, CONNECT_TIMEOUT, ConnectionContext, NEXT_POLL_TIMEOUT, PACKET_QUEUE_CAPACITY,
-        POLL_PAYLOAD_BYTES,
+        BODY_MEMORY_BYTES, CLOSE_DELAY, CONNECT_TIMEOUT, ConnectionContext, ConnectionLimits,
+        NEXT_POLL_TIMEOUT, PACKET_QUEUE_CAPACITY, POLL_PAYLOAD_BYTES,
     },
     handshake::Handshake,
     mailbox::Mailbox,
@@ -24,7 +24,7 @@ use super::{
     sessions::Sessions,
     transport,
 };
-use crate::{listener::Peer, protocol::Problem};
+use crate::{limit::BodyReader, listener::Peer, protocol::Problem};
 
 /// Handle to the Socket.IO server, for a clean stop.
 pub struct SocketIoServer {
@@ -39,12 +39,13 @@ impl SocketIoServer {
     pub fn new(
         context: Arc<ConnectionContext>,
     ) -> (EngineIoService<SocketIoService<NotFoundService, Adapter>>, Self) {
-        let max_message_bytes = context.limits.max_message_bytes;
+        let ConnectionLimits { max_message_bytes, request_timeout, .. } = context.limits;
+        let max_payload = POLL_PAYLOAD_BYTES.max(max_message_bytes);
         let packet_sender = PacketSender::default();
         let (service, io) = socketioxide::SocketIo::builder()
             .with_adapter::<Adapter>(packet_sender.clone())
             .max_buffer_size(PACKET_QUEUE_CAPACITY)
-            .max_payload(POLL_PAYLOAD_BYTES.max(max_message_bytes) as u64)
+            .max_payload(max_payload as u64)
             .ws_max_message_size(max_message_bytes)
             .ws_max_frame_size(max_message_bytes)
             .ws_read_buffer_size(256)
@@ -59,7 +60,8 @@ impl SocketIoServer {
         register_handlers(&io, context, packet_sender, tasks.clone());
         let sessions = Sessions::default();
         sessions.closer.set_service(service.clone());
-        (EngineIoService::new(service, sessions), Self { io, tasks })
+        let body_reader = BodyReader::new(max_payload, request_timeout, BODY_MEMORY_BYTES);
+        (EngineIoService::new(service, sessions, body_reader), Self { io, tasks })
     }
 
     /// Emits `reconnect` to every client, with a random delay of up to `spread`. Waits until polling clients

@@ -8,7 +8,11 @@ use std::{
 use socketioxide::socket::Sid;
 use tokio_util::sync::CancellationToken;
 
-use super::{poll_tracker::PollTracker, session_closer::SessionCloser};
+use super::{
+    poll_tracker::PollTracker,
+    query::{EngineVersion, Transport},
+    session_closer::SessionCloser,
+};
 use crate::listener::Peer;
 
 /// What became of sessions after their first request, by session id. A socket knows only that first request.
@@ -16,8 +20,18 @@ use crate::listener::Peer;
 pub struct Sessions {
     /// WebSocket connections that sessions upgraded to.
     websockets: Arc<Mutex<HashMap<Sid, Vec<WeakConnection>>>>,
+    /// How sessions that began by polling were opened.
+    origins: Arc<Mutex<HashMap<Sid, Weak<SessionOrigin>>>>,
     poll_trackers: Arc<Mutex<HashMap<Sid, Weak<PollTracker>>>>,
     pub(super) closer: SessionCloser,
+}
+
+/// How a session was opened. An extension of its first request, which socketioxide keeps as long as the
+/// session.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct SessionOrigin {
+    pub(super) version: EngineVersion,
+    pub(super) transport: Transport,
 }
 
 /// The abort token of a connection, for as long as the connection is open.
@@ -42,6 +56,20 @@ impl Sessions {
     pub(super) fn websockets(&self, sid: Sid) -> Vec<Arc<CancellationToken>> {
         let websockets = self.websockets.lock().expect("no panic while held");
         websockets.get(&sid).into_iter().flatten().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Records that the session `sid` was opened by the request with the extension `origin`.
+    pub(super) fn record_origin(&self, sid: Sid, origin: &Arc<SessionOrigin>) {
+        let mut origins = self.origins.lock().expect("no panic while held");
+        if origins.len() == origins.capacity() {
+            origins.retain(|_, origin| origin.strong_count() > 0);
+        }
+        origins.insert(sid, Arc::downgrade(origin));
+    }
+
+    /// How the session `sid` was opened. `None` if it is unknown, or began as a WebSocket.
+    pub(super) fn origin(&self, sid: Sid) -> Option<Arc<SessionOrigin>> {
+        self.origins.lock().expect("no panic while held").get(&sid)?.upgrade()
     }
 
     /// Starts to track the polls of the session `sid`, until the returned tracker is dropped.

@@ -10,7 +10,8 @@ use socketioxide::{TransportType, socket::Socket};
 use super::{
     adapter::{Adapter, SocketRef},
     poll_tracker::PollTracker,
-    sessions::Sessions,
+    query::Transport,
+    sessions::{SessionOrigin, Sessions},
 };
 use crate::listener::Peer;
 
@@ -23,7 +24,7 @@ pub(super) fn abort(socket: &Socket<Adapter>) {
         if let Some(sessions) = sessions {
             sessions.closer.close_session(socket.id, socket.protocol());
         }
-    } else if began_as_websocket(socket.req_parts().uri.query())
+    } else if began_as_websocket(socket)
         && let Some(first) = extensions.get::<Peer>()
     {
         first.abort.cancel();
@@ -56,23 +57,7 @@ pub(super) fn has_websocket(socket: &Socket<Adapter>) -> bool {
 
 /// Whether the connection of a session's first request belongs to the session alone. A connection that
 /// carried a poll carries other requests too; behind a proxy, those of other clients.
-fn began_as_websocket(query: Option<&str>) -> bool {
-    query.is_some_and(|query| query.split('&').any(|pair| pair == "transport=websocket"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_session_that_began_as_a_websocket_owns_the_connection_of_its_first_request() {
-        for (query, began) in [
-            (Some("EIO=4&transport=websocket"), true),
-            (Some("EIO=4&transport=polling"), false),
-            (Some("transport=websocketx"), false),
-            (None, false),
-        ] {
-            assert_eq!(began_as_websocket(query), began, "{query:?}");
-        }
-    }
+fn began_as_websocket(socket: &Socket<Adapter>) -> bool {
+    let origin = socket.req_parts().extensions.get::<Arc<SessionOrigin>>();
+    origin.is_some_and(|origin| origin.transport == Transport::WebSocket)
 }

@@ -7,6 +7,7 @@ import { closeAfterTest, connectSocketIo4 } from './lib/clients.mjs';
 import { downloadPhoto, buildFeedUrl, createGrant, listAllKeys, listPhotos, makeFeedId, makePhoto, putPhoto, removePhoto, uploadPhoto } from './lib/photos.mjs';
 import { assertFreshJoin, assertRefused } from './lib/assertions.mjs';
 import { openEventStream } from './lib/event-stream.mjs';
+import { sendRawRequest } from './lib/raw-request.mjs';
 import { startDev, createTemporaryFolder } from './lib/server.mjs';
 
 /** Stops the server at the end of the test. */
@@ -150,4 +151,17 @@ test('startup prints the address of the page and a curl command', async (t) => {
   const server = stopAfter(t, await startDev());
   assert.match(server.log, new RegExp(`http://(127\\.0\\.0\\.1|localhost):${server.port}`));
   assert.match(server.log, /\bcurl\b/);
+});
+
+test('a request to the name of another site is refused, so that its pages cannot use this server (DNS rebinding)', async (t) => {
+  const server = stopAfter(t, await startDev({ env: { PUBLIC_URL: 'https://photos.example' } }));
+  const send = (host, path, headers = {}) => sendRawRequest(server.url, 'GET', path, { headers: { host, ...headers } });
+  for (const path of ['/healthz', '/v1/feeds/summer', '/socket.io/?EIO=4&transport=polling']) {
+    for (const host of [`localhost:${server.port}`, 'app.localhost', '127.0.0.1', '192.168.1.20:3000', '[::1]:3000', 'photos.example']) {
+      assert.equal((await send(host, path)).status, 200, `${host}${path}`);
+    }
+    for (const host of ['evil.example', `evil.example:${server.port}`, 'localhost.evil.example', 'a.photos.example']) {
+      await assertRefused(await send(host, path, { origin: `http://${host}` }), 'forbidden', 403);
+    }
+  }
 });

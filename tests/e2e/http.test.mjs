@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { describeOnEachBackend } from './lib/backends.mjs';
 import { closeAfterTest, connectSocketIo4 } from './lib/clients.mjs';
 import { sendRawRequest } from './lib/raw-request.mjs';
-import { objectNameOf, makeFeedId, uploadPhoto } from './lib/photos.mjs';
+import { buildFeedUrl, objectNameOf, makeFeedId, uploadPhoto } from './lib/photos.mjs';
 import { assertRefused } from './lib/assertions.mjs';
 import { openEventStream } from './lib/event-stream.mjs';
 import { waitUntil } from './lib/wait.mjs';
@@ -36,6 +36,19 @@ describeOnEachBackend('http', (backend) => {
       await assertRefused(await sendRawRequest(backend.url, 'DELETE', `/v1/feeds/summer/photos/${name}`), 'invalid-key', 400);
     });
   }
+
+  test('responses under /v1 are not stored, and event streams are not transformed either', async (t) => {
+    const feed = makeFeedId();
+    const grant = { method: 'POST', body: JSON.stringify({ contentType: 'image/jpeg', size: 10 }) };
+    for (const [path, status, init] of [['', 200], ['/photos', 200], ['/uploads', 201, grant], ['/uploads', 405], ['/nope', 404], ['/uploads', 400, { method: 'POST', body: '{' }]]) {
+      const response = await fetch(buildFeedUrl(backend.url, feed, path), init);
+      await response.text();
+      assert.equal(response.status, status, path);
+      assert.equal(response.headers.get('cache-control'), 'no-store', path);
+    }
+    const stream = closeAfterTest(t, await openEventStream(backend.url, feed));
+    assert.equal(stream.response.headers.get('cache-control'), 'no-store, no-transform');
+  });
 
   test('an upload id that is not UTF-8 is refused with invalid-parameter', async () => {
     await assertRefused(await sendRawRequest(backend.url, 'GET', '/v1/feeds/summer/s3/multipart/%FF?key=summer/a.jpg'), 'invalid-parameter', 400);

@@ -239,7 +239,7 @@ describe('connections', () => {
     test(`connections that close before their Engine.IO ${eio} session opens free their slots`, async (t) => {
       const { url, port } = await startLimited(t, {});
       const request = [
-        `GET /socket.io/?EIO=${eio}&transport=websocket HTTP/1.1`, 'Host: x', 'Connection: Upgrade', 'Upgrade: websocket',
+        `GET /socket.io/?EIO=${eio}&transport=websocket HTTP/1.1`, 'Host: localhost', 'Connection: Upgrade', 'Upgrade: websocket',
         'Sec-WebSocket-Version: 13', 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==', '', '',
       ].join('\r\n');
       const connectAndLeave = () => new Promise((resolve) => {
@@ -263,7 +263,7 @@ describe('connections', () => {
       const asking = closeAfterTest(t, createConnection(port, '127.0.0.1'));
       asking.close = () => asking.destroy();
       asking.write([
-        `POST ${polling}&sid=${sid} HTTP/1.1`, 'Host: x', 'Content-Type: text/plain', 'Content-Length: 2',
+        `POST ${polling}&sid=${sid} HTTP/1.1`, 'Host: localhost', 'Content-Type: text/plain', 'Content-Length: 2',
         'Expect: 100-continue', '', '',
       ].join('\r\n'));
       const nextData = () => new Promise((resolve) => asking.once('data', (data) => resolve(data.toString())));
@@ -283,7 +283,7 @@ describe('connections', () => {
     const { url, port } = await startLimited(t, {});
     const feed = makeFeedId();
     const reader = createConnection(port, '127.0.0.1');
-    reader.write(`GET /v1/feeds/${feed}/events HTTP/1.1\r\nHost: x\r\n\r\nX`);
+    reader.write(`GET /v1/feeds/${feed}/events HTTP/1.1\r\nHost: localhost\r\n\r\nX`);
     await withDeadline(new Promise((resolve) => reader.on('data', (data) => data.includes('joined') && resolve())), 'the stream');
     reader.resetAndDestroy();
     await waitUntil(async () => {

@@ -866,7 +866,7 @@ function isTokenProblem(problem) {
 
 /** Whether a retry can succeed. */
 function isTransient(problem) {
-  const kinds = ["offline", "unavailable", "too-many-requests", "too-many-connections"];
+  const kinds = ["offline", "unavailable", "request-timeout", "too-many-requests", "too-many-connections"];
   return kinds.includes(problemKind(problem)) || problem?.status >= 500;
 }
 

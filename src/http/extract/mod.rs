@@ -8,7 +8,7 @@ mod stream_connection;
 mod token;
 mod upload_path;
 
-pub(super) use body::{JsonBody, MAX_BODY_BYTES, OptionalJsonBody};
+pub(super) use body::{JsonBody, OptionalJsonBody};
 pub(super) use caller::{BatchUploader, FeedCaller, Uploader};
 pub(super) use path::{PartNumberText, PhotoName, UploadId};
 pub(super) use query::QueryParams;

@@ -1,13 +1,15 @@
 //! Middleware of all routes, and the origin check of Socket.IO.
 
 mod cors;
+mod host;
 mod origin;
 
+pub use host::AllowedHosts;
 pub(super) use origin::reject_disallowed_origin;
 
 use axum::{
     Router,
-    extract::{ConnectInfo, Request},
+    extract::Request,
     http::{HeaderName, HeaderValue},
 };
 use tower_http::{
@@ -18,16 +20,16 @@ use tower_http::{
 };
 
 use super::{allowed_origins::AllowedOrigins, error};
-use crate::listener::Peer;
 
-/// Wraps `router` in the middleware of all routes: the peer's address, a request id, a tracing span, CORS
+/// Wraps `router` in the middleware of all routes: a check of the host, if `hosts` are given, a request id, a tracing span, CORS
 /// and panic handling. The span omits the query, which may contain a token.
-pub fn with_middleware(router: Router, origins: &AllowedOrigins) -> Router {
+pub fn with_middleware(router: Router, origins: &AllowedOrigins, hosts: Option<&AllowedHosts>) -> Router {
+    let router = host::with_host_check(router, hosts);
     let nosniff = SetResponseHeaderLayer::if_not_present(
         HeaderName::from_static("x-content-type-options"),
         HeaderValue::from_static("nosniff"),
     );
-    cors::with_cors(router.layer(axum::middleware::map_request(insert_peer)), origins)
+    cors::with_cors(router, origins)
         .layer(nosniff)
         .layer(CatchPanicLayer::custom(error::panic_response))
         .layer(PropagateRequestIdLayer::x_request_id())
@@ -37,11 +39,4 @@ pub fn with_middleware(router: Router, origins: &AllowedOrigins) -> Router {
             tracing::debug_span!("http", %method, path, request_id = id.and_then(|id| id.to_str().ok()))
         }))
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
-}
-
-async fn insert_peer(mut request: Request) -> Request {
-    if let Some(ConnectInfo(peer)) = request.extensions_mut().remove::<ConnectInfo<Peer>>() {
-        request.extensions_mut().insert(peer);
-    }
-    request
 }

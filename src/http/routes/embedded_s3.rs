@@ -9,6 +9,8 @@ use axum::{
 use tower::{Service, ServiceBuilder};
 use tower_http::set_header::SetResponseHeaderLayer;
 
+use crate::limit::PacedBody;
+
 /// Routes requests under the bucket's name to the S3 service `store`. Uploaded files share the API's origin
 /// here, so response headers keep browsers from executing them.
 pub fn embedded_s3_router<S, B, E>(name: &str, store: S) -> Router
@@ -27,6 +29,7 @@ where
             tracing::warn!(error, "embedded S3 request failed");
             StatusCode::INTERNAL_SERVER_ERROR
         }))
+        .map_request(|request: Request<Body>| request.map(|body| Body::new(PacedBody::new(body))))
         .map_err(|error: E| axum::BoxError::from(format!("{error:?}")))
         .service(store);
     Router::new()

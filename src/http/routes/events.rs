@@ -4,7 +4,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     extract::State,
-    http::{HeaderMap, HeaderName},
+    http::{HeaderMap, HeaderName, header},
     response::{
         IntoResponse,
         sse::{Event, KeepAlive, Sse},
@@ -77,7 +77,12 @@ pub(in crate::http) async fn stream_events(
     let end = wait_for_end(shutdown, caller.access.expires_at);
     let events = hold_while_streaming((subscription, permit), events.take_until(Box::pin(end)));
     let unbuffered = (HeaderName::from_static("x-accel-buffering"), "no");
-    Ok(([unbuffered], Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_INTERVAL))))
+    // A proxy that compresses the stream would hold back events until a block is full.
+    let not_stored = (header::CACHE_CONTROL, "no-store, no-transform");
+    Ok((
+        [unbuffered, not_stored],
+        Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_INTERVAL)),
+    ))
 }
 
 async fn join_feed(hub: &Hub, feed: &FeedId, cursor: Option<Cursor>) -> Result<JoinResponse, Problem> {

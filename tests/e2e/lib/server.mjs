@@ -1,7 +1,7 @@
 // Starts and stops the real binary: the debug build, or the one that PHOTOSHARE_BIN names.
 
 import assert from 'node:assert/strict';
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -35,6 +35,12 @@ export class Server {
     return this.child.log;
   }
 
+  /** Memory of the process in MiB: `VmRSS` is in use, `VmHWM` was at the peak. */
+  async readMemory(name) {
+    const status = await readFile(`/proc/${this.child.process.pid}/status`, 'utf8');
+    return Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(status)[1]) / 1024;
+  }
+
   /** Sends the signal and expects exit code 0 and a log that holds no secret. */
   async stop(signal = 'SIGTERM') {
     try {
@@ -59,11 +65,11 @@ function findLineWith(log, text) {
 }
 
 /** `photoshare dev` on a free port. Without a `dataDir`, its data is removed when it stops. */
-export async function startDev({ env = {}, dataDir, cwd } = {}) {
+export async function startDev({ env = {}, dataDir, ...options } = {}) {
   const folder = dataDir ?? (await createTemporaryFolder());
   const cleanUp = dataDir ? undefined : () => removeFolder(folder);
   try {
-    const server = await startServer('dev', { DATA_DIR: folder, ...env }, { cleanUp, cwd });
+    const server = await startServer('dev', { DATA_DIR: folder, ...env }, { cleanUp, ...options });
     server.listBucketKeys = () => listFiles(join(folder, 's3', 'photoshare'));
     return server;
   } catch (error) {
@@ -80,8 +86,8 @@ async function listFiles(folder) {
 }
 
 /** Starts a command that listens, with only `env` in its environment, and waits until it listens. */
-export async function startServer(command, env, { cleanUp, cwd } = {}) {
-  const child = spawnServer([command], { PORT: '0', BIND_ADDR: '127.0.0.1', ...env }, { cwd });
+export async function startServer(command, env, { cleanUp, ...options } = {}) {
+  const child = spawnServer([command], { PORT: '0', BIND_ADDR: '127.0.0.1', ...env }, options);
   try {
     const address = await child.waitForLine(parseListeningAddress, 'the line "listening"');
     return new Server(child, `http://${address}`, cleanUp);
@@ -91,9 +97,11 @@ export async function startServer(command, env, { cleanUp, cwd } = {}) {
   }
 }
 
-/** Starts the binary without waiting for anything. */
-export function spawnServer(args, env = {}, options = {}) {
-  return new ChildProcess(BINARY, args, { env: buildMinimalEnv({ LOG_FORMAT: 'json', ...env }), ...options });
+/** Starts the binary without waiting for anything. `descriptorLimit` limits its file descriptors, soft and hard. */
+export function spawnServer(args, env = {}, { descriptorLimit, ...options } = {}) {
+  const settings = { env: buildMinimalEnv({ LOG_FORMAT: 'json', ...env }), ...options };
+  if (descriptorLimit === undefined) return new ChildProcess(BINARY, args, settings);
+  return new ChildProcess('sh', ['-c', `ulimit -n ${descriptorLimit} && exec "$0" "$@"`, BINARY, ...args], settings);
 }
 
 /** Runs the binary until it exits by itself; its exit code and output. */

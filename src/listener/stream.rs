@@ -1,30 +1,23 @@
-//! Accepts TCP connections that can be aborted from outside.
-//!
-//! While a peer does not read, a write to it stays pending, out of reach of the timeouts of the protocols
-//! above. Aborting the stream fails the pending read and write, and so ends everything above it.
+//! A TCP stream that can be aborted, and that limits the wait for a request.
 
 use std::{
     io,
-    net::SocketAddr,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use axum::{extract::connect_info::Connected, serve::IncomingStream};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
 };
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::{capacity::ConnectionSlot, peer::Peer, request_timer::RequestTimer};
 
 /// Kernel send buffer, in bytes: what the kernel holds for a peer that does not read.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// Time after which the kernel closes a connection whose peer acknowledges nothing (`TCP_USER_TIMEOUT`).
-/// Longer than a phone's gap in a tunnel.
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle time before the first TCP keep-alive probe. Between two requests nothing is written to a peer, so
 /// that only a probe finds out that it has disappeared.
 const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
@@ -36,29 +29,14 @@ const KEEPALIVE_PROBES: u32 = 4;
 /// response `101 Switching Protocols`, the Engine.IO open packet, and one more.
 const MAX_IGNORED_WRITE_ERRORS: u8 = 3;
 
-/// Listens for TCP connections.
-#[derive(Debug)]
-pub struct Listener {
-    /// The listening socket.
-    pub socket: TcpListener,
-    /// Aborts every connection when it is cancelled.
-    pub abort_all: CancellationToken,
-}
-
-/// The remote end of a connection.
-#[derive(Debug, Clone)]
-pub struct Peer {
-    /// Remote address of the connection; behind a proxy, the proxy's.
-    pub address: SocketAddr,
-    /// Aborts the connection when it is cancelled.
-    pub abort: Arc<CancellationToken>,
-}
-
 /// A TCP stream that can be aborted.
 #[derive(Debug)]
-pub struct AbortableStream {
+pub(super) struct AbortableStream {
     stream: TcpStream,
     peer: Peer,
+    request_timer: RequestTimer,
+    /// `None` for a connection above the limit.
+    _slot: Option<ConnectionSlot>,
     /// What is left of [`MAX_IGNORED_WRITE_ERRORS`].
     ignorable_write_errors: u8,
     // One each: reader and writer wait in different tasks, and a future keeps only the latest waker.
@@ -66,40 +44,26 @@ pub struct AbortableStream {
     write_aborted: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-impl axum::serve::Listener for Listener {
-    type Io = AbortableStream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (AbortableStream, SocketAddr) {
-        let (stream, address) = axum::serve::Listener::accept(&mut self.socket).await;
-        if let Err(error) = set_options(&stream) {
-            // The peer may have disconnected already; then the first read fails.
-            tracing::debug!(%error, "failed to set socket options");
-        }
-        (AbortableStream::new(stream, address, self.abort_all.child_token()), address)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
-    }
-}
-
-impl Connected<IncomingStream<'_, Listener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
-        stream.io().peer.clone()
-    }
-}
-
 impl AbortableStream {
-    fn new(stream: TcpStream, address: SocketAddr, abort: CancellationToken) -> Self {
-        let abort = Arc::new(abort);
+    pub(super) fn new(
+        stream: TcpStream,
+        peer: Peer,
+        request_timer: RequestTimer,
+        slot: Option<ConnectionSlot>,
+    ) -> Self {
         Self {
             stream,
             ignorable_write_errors: MAX_IGNORED_WRITE_ERRORS,
-            read_aborted: Box::pin((*abort).clone().cancelled_owned()),
-            write_aborted: Box::pin((*abort).clone().cancelled_owned()),
-            peer: Peer { address, abort },
+            read_aborted: Box::pin((*peer.abort).clone().cancelled_owned()),
+            write_aborted: Box::pin((*peer.abort).clone().cancelled_owned()),
+            peer,
+            request_timer,
+            _slot: slot,
         }
+    }
+
+    pub(super) fn peer(&self) -> &Peer {
+        &self.peer
     }
 
     fn tcp_stream(self: Pin<&mut Self>) -> Pin<&mut TcpStream> {
@@ -144,7 +108,9 @@ fn fail_if_aborted<T>(
     }
 }
 
-fn set_options(stream: &TcpStream) -> io::Result<()> {
+/// Sets the options of a new connection. The kernel closes it when its peer acknowledges nothing for
+/// `user_timeout` (`TCP_USER_TIMEOUT`).
+pub(super) fn set_socket_options(stream: &TcpStream, user_timeout: Duration) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
@@ -155,7 +121,9 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
             .with_retries(KEEPALIVE_PROBES),
     )?;
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    socket.set_tcp_user_timeout(Some(user_timeout))?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = user_timeout;
     Ok(())
 }
 
@@ -165,8 +133,19 @@ impl AsyncRead for AbortableStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let result = self.as_mut().tcp_stream().poll_read(cx, buf);
-        fail_if_aborted(result, &mut self.read_aborted, cx)
+        let filled = buf.filled().len();
+        match self.as_mut().tcp_stream().poll_read(cx, buf) {
+            Poll::Ready(result) => {
+                if buf.filled().len() > filled {
+                    self.request_timer.on_read();
+                }
+                Poll::Ready(result)
+            }
+            Poll::Pending if self.request_timer.poll_expired(cx).is_ready() => {
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+            Poll::Pending => fail_if_aborted(Poll::Pending, &mut self.read_aborted, cx),
+        }
     }
 }
 
@@ -197,5 +176,20 @@ impl AsyncWrite for AbortableStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.tcp_stream().poll_shutdown(cx)
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_waits_as_long_for_a_peer_as_the_server() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        set_socket_options(&stream, Duration::from_secs(100)).unwrap();
+        assert_eq!(SockRef::from(&stream).tcp_user_timeout().unwrap(), Some(Duration::from_secs(100)));
     }
 }
